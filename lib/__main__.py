@@ -1,0 +1,85 @@
+"""The command `python -m lib`: run a study, test the workspace, open JupyterLab, serve locally."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from lib.errors import VotebookError
+
+DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code: 0 done, 2 stopped, 3 waiting, 75 busy."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given)
+    except VotebookError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return BUSY if type(error).__name__ == "BusyError" else STOPPED
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing is lost: run the same command again.", file=sys.stderr)
+        return 130
+
+
+def _run(given: argparse.Namespace) -> int:
+    from lib import pipeline
+
+    if given.inspect:
+        for name, parameter in pipeline.declared_by_all().items():
+            print(f"{name}: {parameter.kind} = {parameter.default}  {parameter.help}")
+        return DONE
+    named = {"study": given.study, "service": given.service, "run_name": given.run or ""}
+    if given.max_usd is not None:
+        named["max_usd"] = given.max_usd
+    _, progress = pipeline.run({**named, **dict(given.parameter)})
+    if progress is None or progress.state == "done":
+        return DONE
+    print(progress)
+    return WAITING if progress.state == "waiting" else STOPPED
+
+
+def _test(given: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "notebooks", "tests", "lib"]
+    return subprocess.call([*command, *given.rest], cwd=_root())  # noqa: S603 - our own command
+
+
+def _lab(given: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", _root(), *given.rest]
+    return subprocess.call(command, cwd=_root())  # noqa: S603 - our own command
+
+
+def _serve(given: argparse.Namespace) -> int:
+    return subprocess.call([sys.executable, "-m", "lib.local_api", *given.rest])  # noqa: S603
+
+
+def _root() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="votebook.py", description="Votebook, a workspace that labels a corpus with a panel of LLMs.")
+    commands = parser.add_subparsers(title="commands", required=True)
+    run = commands.add_parser("run", help="run notebooks 01 to 06 on a study and write the report")
+    run.add_argument("study", nargs="?", default="allergy", help="a folder under data/, or a path")
+    run.add_argument("--run", metavar="NAME", help="name of the run (default: the study's)")
+    run.add_argument("--service", default="local", help="local, openai, or a base URL")
+    run.add_argument("--max-usd", metavar="N", help="spend at most N US dollars; without it, plan only")
+    run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter of the notebooks")
+    run.add_argument("--inspect", action="store_true", help="list the parameters and stop")
+    run.set_defaults(command=_run)
+    for name, command, words in (
+        ("test", _test, "run all tests; further words go to pytest"),
+        ("lab", _lab, "open JupyterLab on the notebooks; further words go to it"),
+        ("serve", _serve, "run the local Batch API; --help lists its options"),
+    ):
+        sub = commands.add_parser(name, help=words, add_help=name != "serve", prefix_chars="\0")
+        sub.add_argument("rest", nargs="*")
+        sub.set_defaults(command=command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""The ledger: a transactional record of every intent and of every fact about files and batches.
+
+One SQLite file a run, with a rollback journal and full syncs: WAL has a known corruption race in
+the SQLite versions still in use. Every change of a shard's state is a compare-and-set, so two
+processes can never take the same step. It records; it decides nothing and calls nobody.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.errors import AccountingError, BudgetError, VotebookError
+
+VERSION = 1
+# planned > uploading > uploaded > submitting > submitted > collected; refused when nothing ran.
+OPEN_STATES = ("planned", "uploading", "uploaded", "submitting", "submitted")
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE shards (
+  shard TEXT PRIMARY KEY, model TEXT NOT NULL, purpose TEXT NOT NULL, state TEXT NOT NULL,
+  file TEXT NOT NULL, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+  n_requests INTEGER NOT NULL, n_input_tokens INTEGER NOT NULL, reserved_usd REAL NOT NULL,
+  n_refusals INTEGER NOT NULL DEFAULT 0, not_before TEXT, changed_at TEXT NOT NULL,
+  file_id TEXT UNIQUE, batch_id TEXT UNIQUE, status TEXT, n_completed INTEGER, n_failed INTEGER,
+  expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT, error TEXT);
+CREATE TABLE sends (
+  custom_id TEXT PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL,
+  shard TEXT NOT NULL REFERENCES shards (shard));
+CREATE INDEX sends_by_shard ON sends (shard);
+CREATE TABLE limits (model TEXT PRIMARY KEY, limit_tokens INTEGER NOT NULL, learned_at TEXT);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, shard TEXT, detail TEXT NOT NULL);
+"""
+
+
+def now() -> str:
+    """The time as the ledger writes it: UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@contextlib.contextmanager
+def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
+    """The ledger of a run, created when it is missing; refused when it is newer or damaged."""
+    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        if not read_only:
+            _prepare(connection, path)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction that takes the write lock at once and rolls back on any error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def bind(connection: sqlite3.Connection, name: str, value: str) -> str:
+    """Record a fact once; gives the value that stands there, which may be an earlier one."""
+    with writing(connection):
+        connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, value))
+    return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
+
+
+def plan(
+    connection: sqlite3.Connection, shard: dict[str, Any], sends: Iterable[tuple], max_usd: float
+) -> None:
+    """Record a shard whose file is on disk, with its lines (custom_id, key, attempt).
+
+    The unique custom_id refuses a line that any earlier shard holds: it cannot be paid twice.
+    Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`.
+    """
+    row = {**shard, "state": "planned", "changed_at": now()}
+    names = ", ".join(row)
+    with writing(connection):
+        _afford(connection, shard, max_usd)
+        connection.execute(
+            f"INSERT INTO shards ({names}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names are ours
+            tuple(row.values()),
+        )
+        connection.executemany(
+            "INSERT INTO sends VALUES (?, ?, ?, ?)", [(*send, shard["shard"]) for send in sends]
+        )
+        _note(connection, "planned", shard["shard"], {"n_requests": shard["n_requests"]})
+
+
+def move(connection: sqlite3.Connection, shard: str, old: str, new: str, **facts: object) -> None:
+    """Take a shard from state `old` to `new` and record facts with it, or change nothing.
+
+    Raises AccountingError when the shard is not in `old`: somebody else has taken the step.
+    """
+    with writing(connection):
+        changed = _set(connection, shard, old, {"state": new, "changed_at": now(), **facts})
+        if changed != 1:
+            raise AccountingError(
+                f"shard {shard} is not {old} any more; run the same command again."
+            )
+        _note(connection, new, shard, facts)
+
+
+def observe(connection: sqlite3.Connection, shard: str, **facts: object) -> None:
+    """Record what the service says of a submitted shard; only news is written."""
+    held = connection.execute("SELECT * FROM shards WHERE shard = ?", (shard,)).fetchone()
+    news = {name: value for name, value in facts.items() if held[name] != value}
+    if news:
+        with writing(connection):
+            _set(connection, shard, "submitted", news)
+            _note(connection, "observed", shard, news)
+
+
+def note(connection: sqlite3.Connection, kind: str, shard: str | None, **detail: object) -> None:
+    """Record an event that changes no state: an incident, a refusal, a canary's result."""
+    with writing(connection):
+        _note(connection, kind, shard, detail)
+
+
+def learn(connection: sqlite3.Connection, model: str, limit_tokens: int) -> None:
+    """Remember the queue limit that a refusal named for a model."""
+    with writing(connection):
+        connection.execute(
+            "INSERT OR REPLACE INTO limits VALUES (?, ?, ?)", (model, limit_tokens, now())
+        )
+        _note(connection, "limit", None, {"model": model, "limit_tokens": limit_tokens})
+
+
+def limits(connection: sqlite3.Connection) -> dict[str, int]:
+    """The queue limits learned so far, by model."""
+    return dict(connection.execute("SELECT model, limit_tokens FROM limits").fetchall())
+
+
+def shards(connection: sqlite3.Connection, *states: str) -> list[dict[str, Any]]:
+    """The shards in the given states, or all, in the order in which they were planned."""
+    rows = connection.execute("SELECT * FROM shards ORDER BY rowid").fetchall()
+    return [dict(row) for row in rows if not states or row["state"] in states]
+
+
+def sends(connection: sqlite3.Connection, shard: str) -> pd.DataFrame:
+    """The lines of a shard: custom_id, key, attempt."""
+    rows = connection.execute(
+        "SELECT custom_id, key, attempt FROM sends WHERE shard = ? ORDER BY custom_id", (shard,)
+    )
+    return pd.DataFrame([tuple(row) for row in rows], columns=["custom_id", "key", "attempt"])
+
+
+def in_flight(connection: sqlite3.Connection) -> set[str]:
+    """The keys of every line whose shard has no collected end yet."""
+    rows = connection.execute(
+        "SELECT key FROM sends JOIN shards USING (shard) WHERE state IN (?, ?, ?, ?, ?)",
+        OPEN_STATES,
+    )
+    return {row[0] for row in rows}
+
+
+def events(connection: sqlite3.Connection) -> pd.DataFrame:
+    """Everything that happened, oldest first: at, kind, shard, detail (a dict)."""
+    rows = connection.execute("SELECT at, kind, shard, detail FROM events ORDER BY id").fetchall()
+    table = pd.DataFrame([tuple(row) for row in rows], columns=["at", "kind", "shard", "detail"])
+    return table.assign(
+        at=pd.to_datetime(table["at"], utc=True), detail=table["detail"].map(json.loads)
+    )
+
+
+def money(connection: sqlite3.Connection) -> tuple[float, float]:
+    """USD spent on collected shards, and the worst case of those still open."""
+    query = f"""SELECT coalesce(sum(settled_usd), 0),
+        coalesce(sum(reserved_usd) FILTER (WHERE state IN {OPEN_STATES}), 0) FROM shards"""  # noqa: S608 - states are ours
+    spent_usd, reserved_usd = connection.execute(query).fetchone()
+    return spent_usd, reserved_usd
+
+
+def _afford(connection: sqlite3.Connection, shard: dict[str, Any], max_usd: float) -> None:
+    spent_usd, reserved_usd = money(connection)
+    needed_usd = spent_usd + reserved_usd + shard["reserved_usd"]
+    if needed_usd > max_usd:
+        raise BudgetError(
+            f"stopped: ${spent_usd:.4f} spent, ${reserved_usd:.4f} at most in flight, and "
+            f"${shard['reserved_usd']:.4f} at most for the next {shard['n_requests']:,} requests to "
+            f"{shard['model']} pass max_usd ${max_usd:.4f}. Raise max_usd or draw a smaller sample.",
+            needed_usd=needed_usd,
+            max_usd=max_usd,
+        )
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    try:
+        if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("quick_check failed")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        what = f"the ledger {path} is damaged ({error}). Put a copy of it back before anything is sent."
+        raise VotebookError(what, path=str(path)) from None
+    if version > VERSION:
+        what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
+        raise VotebookError(what, path=str(path))
+    if version == 0:
+        script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+        connection.executescript(script)
+
+
+def _set(connection: sqlite3.Connection, shard: str, state: str, facts: dict[str, object]) -> int:
+    assignments = ", ".join(f"{name} = ?" for name in facts)
+    cursor = connection.execute(
+        f"UPDATE shards SET {assignments} WHERE shard = ? AND state = ?",  # noqa: S608 - names are ours
+        (*facts.values(), shard, state),
+    )
+    return cursor.rowcount
+
+
+def _note(connection: sqlite3.Connection, kind: str, shard: str | None, detail: dict) -> None:
+    connection.execute(
+        "INSERT INTO events (at, kind, shard, detail) VALUES (?, ?, ?, ?)",
+        (now(), kind, shard, json.dumps(detail, default=str)),
+    )

@@ -1,0 +1,56 @@
+"""What every part of the running service shares: its settings, its state and its time.
+
+Plain data. It opens nothing and decides nothing.
+"""
+
+import asyncio
+import sqlite3
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.local_api.clock import Clock
+
+MAX_LINES = 50_000
+MAX_BATCH_BYTES = 209_715_200
+MAX_FILE_BYTES = 536_870_912
+MAX_LINE_BYTES = 16_777_216
+WINDOW_SECONDS = 86_400
+RETENTION_SECONDS = 2_592_000
+MAX_BATCHES_PER_HOUR = 2_000
+
+UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service behaves; durations are seconds of the service's clock.
+
+    `count_output` makes the queue reserve the completion limit of a request besides its input,
+    which some users report. `release_seconds` is how late the queue forgets a batch that ended.
+    """
+
+    tier: int = 1
+    count_output: bool = False
+    release_seconds: float = 0.0
+    validating_seconds: float = 0.2
+    in_progress_seconds: float = 0.4
+    finalizing_seconds: float = 0.1
+    cancelling_seconds: float = 0.1
+
+
+@dataclass
+class Service:
+    """The running service."""
+
+    state: Path
+    token: str
+    settings: Settings
+    clock: Clock
+    db: sqlite3.Connection
+    workers: Executor
+    tasks: dict[str, asyncio.Task] = field(default_factory=dict)
+    wakers: dict[str, asyncio.Event] = field(default_factory=dict)
+    last_request_at: float = field(default_factory=time.monotonic)
+    n_open_requests: int = 0

@@ -1,0 +1,136 @@
+"""A text as the simulated annotators see it: stems, negation, sentences, evidence.
+
+Decides what in a text speaks for which value of which field. Refuses to judge: weighing and
+choosing is done in `judging`.
+"""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lib.local_api import words
+
+_NEGATION_REACH = 4
+_NEGATORS = frozenset(map(words.stem, words.NEGATORS))
+_CLAUSE_ENDS = frozenset(map(words.stem, words.CLAUSE_ENDS))
+_BORDER = re.compile(
+    r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bEsq)(?<!\bRev)(?<!\b[A-Z])"
+    r"[.!?]+[\"'\u201d\u2019)]*(?=\s|$)|\n[ \t]*\n"
+)
+
+
+class Clue(NamedTuple):
+    """One word or phrase that speaks for a value of a closed field; `rest` are its later stems."""
+
+    field: int
+    value: int
+    weight: float
+    rest: tuple[str, ...]
+    salt: int
+
+
+class Hit(NamedTuple):
+    """A clue found in the text at a word position."""
+
+    value: int
+    weight: float
+    position: int
+    negated: bool
+    salt: int
+
+
+class Sentence(NamedTuple):
+    """Borders of a sentence in characters and in words."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A text with its stems (punctuation included), which of them are negated, its sentences."""
+
+    text: str
+    stems: tuple[str, ...]
+    negated: tuple[bool, ...]
+    sentences: tuple[Sentence, ...]
+
+    def sentence_at(self, position: int) -> Sentence:
+        """The sentence that holds a word position; the last one when past the end."""
+        for sentence in self.sentences:
+            if position < sentence.last:
+                return sentence
+        return self.sentences[-1] if self.sentences else Sentence(0, len(self.text), 0, 0)
+
+    def sentence_of(self, character: int) -> Sentence:
+        """The sentence that holds a character; the last one when past the end."""
+        for sentence in self.sentences:
+            if character < sentence.end:
+                return sentence
+        return self.sentence_at(len(self.stems))
+
+    def quote(self, sentence: Sentence) -> str:
+        """The exact text of a sentence without the white space around it."""
+        return self.text[sentence.start : sentence.end].strip()
+
+
+@functools.lru_cache(maxsize=256)
+def read(text: str) -> Reading:
+    """Split a text into sentences and stems, and mark what stands behind a negation.
+
+    >>> read("I had no reaction. Tasty!").stems
+    ('i', 'had', 'no', 'react', '.', 'tast', '!')
+    >>> read("I had no reaction. Tasty!").negated[3:6]
+    (True, False, False)
+    """
+    stems: list[str] = []
+    sentences = []
+    start = 0
+    for end in [*(border.end() for border in _BORDER.finditer(text)), len(text)]:
+        found = [words.stem(word) for word in words.WORD.findall(text, start, end)]
+        if found:
+            sentences.append(Sentence(start, end, len(stems), len(stems) + len(found)))
+            stems += found
+        start = end
+    return Reading(text, tuple(stems), _negated(stems), tuple(sentences))
+
+
+def _negated(stems: Sequence[str]) -> tuple[bool, ...]:
+    """Which words stand shortly behind a negation in the same clause."""
+    marks = []
+    reach = 0
+    for stem in stems:
+        if stem in _CLAUSE_ENDS:
+            reach = 0
+        marks.append(reach > 0)
+        reach -= 1
+        if stem in _NEGATORS or stem.endswith("n't"):
+            reach = _NEGATION_REACH
+    return tuple(marks)
+
+
+def hits(reading: Reading, index: Mapping[str, Sequence[Clue]]) -> dict[int, tuple[Hit, ...]]:
+    """All clues of the index found in the text, by field, in text order."""
+    found: dict[int, list[Hit]] = {}
+    stems, negated = reading.stems, reading.negated
+    for position, stem in enumerate(stems):
+        for clue in index.get(stem, ()):
+            after = position + 1
+            if not clue.rest or stems[after : after + len(clue.rest)] == clue.rest:
+                hit = Hit(clue.value, clue.weight, position, negated[position], clue.salt)
+                found.setdefault(clue.field, []).append(hit)
+    return {field: tuple(listed) for field, listed in found.items()}
+
+
+def stems_of(phrase: str) -> tuple[str, ...]:
+    """The stems of a phrase as they stand in a reading, without punctuation.
+
+    >>> stems_of("My reaction!")
+    ('my', 'react')
+    """
+    found = words.WORD.findall(phrase)
+    return tuple(words.stem(word) for word in found if word[0].isalnum())

@@ -1,0 +1,57 @@
+"""Pacing: how much more a model's queue and the budget admit now. Pure arithmetic over tables."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+GROWTH, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2, 60.0, 3600.0
+
+
+def learned_limit(message: str) -> int | None:
+    """The limit that a `token_limit_exceeded` message names; the only figure to be trusted.
+
+    >>> learned_limit("Enqueued token limit reached for m in organization o. Limit: 2,000,000 enqu")
+    2000000
+    """
+    found = re.search(r"Limit: ([\d,]+)", message)
+    return int(found[1].replace(",", "")) if found else None
+
+
+def pause_seconds(n_refusals: int) -> float:
+    """How long to wait after the nth refusal in a row: a minute, doubling, at most an hour.
+
+    >>> [pause_seconds(n) for n in (0, 1, 2, 7)]
+    [0.0, 60.0, 120.0, 3600.0]
+    """
+    if not n_refusals:
+        return 0.0
+    return min(FIRST_PAUSE_SECONDS * GROWTH ** (n_refusals - 1), LONGEST_PAUSE_SECONDS)
+
+
+def admit(shard_tokens: Sequence[int], enqueued_tokens: int, window_tokens: int | None) -> int:
+    """How many of the shards, from the first on, the queue window admits beside what is enqueued.
+
+    An empty queue admits one shard whatever its size: only the service can say that it is too big.
+
+    >>> admit([400, 400, 400], enqueued_tokens=100, window_tokens=1000)
+    2
+    """
+    if window_tokens is None:
+        return len(shard_tokens)
+    admitted = 0
+    for n_tokens in shard_tokens:
+        if enqueued_tokens and enqueued_tokens + n_tokens > window_tokens:
+            break
+        admitted, enqueued_tokens = admitted + 1, enqueued_tokens + n_tokens
+    return admitted
+
+
+def affords(
+    spent_usd: Fraction, reserved_usd: Fraction, needed_usd: Fraction, max_usd: float
+) -> bool:
+    """Whether spend, the worst case in flight and the new worst case stay inside `max_usd`.
+
+    >>> affords(Fraction(1), Fraction(1), Fraction(1), 3.0)
+    True
+    """
+    return spent_usd + reserved_usd + needed_usd <= Fraction(max_usd)

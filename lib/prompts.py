@@ -1,0 +1,236 @@
+"""Requests: what is asked, as bodies that cache well and keys that name their content.
+
+A body is a pure function of study, annotator and text. The static part comes first; the text
+stands in its own message between markers that carry its digest, which the text cannot contain, so
+that it cannot end itself early. Nothing here sends anything.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+import pandas as pd
+
+from lib import models, tokens
+from lib.study import Annotator, Attribute, Field, Study, Value
+
+ENDPOINT = "/v1/chat/completions"
+DEFAULT_CAP_TOKENS = 4000
+_SAME = ("annotator", "model", "n_prefix_tokens", "max_output_tokens")
+_TYPES = {"text": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
+
+
+def schema(fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The strict JSON schema of an answer: every field required, nothing else allowed.
+
+    Follows the subset of the structured output guide: closed objects, nullable instead of optional.
+    """
+    return _object({name: _field_schema(field) for name, field in fields.items()})
+
+
+def field_guide(fields: Mapping[str, Field]) -> str:
+    """The fields and their values as the instructions explain them."""
+    return "\n\n".join(f"## {name}\n{_described(field)}" for name, field in fields.items())
+
+
+def instructions(study: Study) -> str:
+    """The static system message: the study's prompt.
+
+    The schema explains the fields to the model already. A prompt that wants to explain them too,
+    for their price in tokens, has the guide put in at `{fields}`.
+    """
+    return study.prompt.replace("{fields}", field_guide(study.fields))
+
+
+def enclose(text: str) -> str:
+    """The user message: the text between markers with its digest.
+
+    >>> print(enclose("Lovely soup."))
+    <<<DOCUMENT 3edc7ec7a9ecb3a8>>>
+    Lovely soup.
+    <<<END DOCUMENT 3edc7ec7a9ecb3a8>>>
+    """
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"<<<DOCUMENT {mark}>>>\n{text}\n<<<END DOCUMENT {mark}>>>"
+
+
+def body(study: Study, model: str, annotator: Annotator, cap: int, text: str) -> dict[str, Any]:
+    """The request body for one text: model, messages, strict schema, and the family's parameters.
+
+    `cap` bounds the answer's tokens, reasoning included, under the name that the family wants.
+    """
+    settings = {k: v for k, v in annotator.parameters.items() if k != "max_output_tokens"}
+    return {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": instructions(study)},
+            {"role": "user", "content": enclose(text)},
+        ],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": schema(study.fields)},
+        },
+        models.facts(model).cap_parameter: cap,
+        **settings,
+    }
+
+
+def cap_of(annotator: Annotator) -> int:
+    """The most tokens that an answer may cost, reasoning included."""
+    return int(annotator.parameters.get("max_output_tokens", DEFAULT_CAP_TOKENS))
+
+
+def key(template: str, text_sha256: str, repeat: int) -> str:
+    """The content address of a request: equal questions have equal keys on every machine."""
+    return hashlib.sha256(f"{template}:{text_sha256}:{repeat}".encode()).hexdigest()
+
+
+def template(study: Study, annotator: Annotator) -> str:
+    """The digest of everything in a body but the text; a change in it makes new requests."""
+    sample = body(study, annotator.model, annotator, cap_of(annotator), "")
+    return hashlib.sha256(orjson.dumps([ENDPOINT, sample], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def custom_id(request_key: str, attempt: int) -> str:
+    """The id of one line sent: 160 bits of the key, and the attempt.
+
+    >>> custom_id("ab" * 32, 1)
+    'qabababababababababababababababababababab-a1'
+    """
+    return f"q{request_key[:40]}-a{attempt}"
+
+
+def line(study: Study, model: str, annotator: Annotator, cap: int, text: str, name: str) -> bytes:
+    """One line of a shard, with its newline."""
+    content = body(study, model, annotator, cap, text)
+    return orjson.dumps(
+        {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": content},
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def requests(study: Study, items: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """One row a request for every item, annotator and repeat, a frame for each frame of items.
+
+    Columns: key, item, annotator, repeat, model, n_input_tokens (prefix included),
+    n_prefix_tokens, max_output_tokens, n_bytes (of the line). Items with equal text share keys.
+    """
+    plans = [_plan(study, name) for name in study.annotators]
+    for frame in items:
+        contents = [enclose(text) for text in frame["text"]]
+        sizes = [len(orjson.dumps(content)) for content in contents]
+        encodings = {plan["encoding"] for plan in plans}
+        counts = {name: tokens.count_requests([], contents, name)[1] for name in encodings}
+        asked = [_asked(frame, plan, counts[plan["encoding"]], sizes) for plan in plans]
+        yield pd.concat(asked, ignore_index=True)
+
+
+def sample(items: pd.Series, n: int) -> pd.Series:
+    """Which items a random sample of `n` holds; 0 takes all, and a larger one holds the smaller.
+
+    >>> items = pd.Series([f"r{i}" for i in range(9)])
+    >>> bool((sample(items, 3) <= sample(items, 5)).all()), int(sample(items, 5).sum())
+    (True, 5)
+    """
+    if n == 0 or n >= len(items):
+        return pd.Series(True, index=items.index)
+    drawn = items.map(lambda item: hashlib.sha256(item.encode()).hexdigest())
+    return drawn.rank(method="first") <= n
+
+
+def _plan(study: Study, name: str) -> dict[str, Any]:
+    """What all requests of one annotator have in common."""
+    annotator = study.annotators[name]
+    cap = cap_of(annotator)
+    empty = body(study, annotator.model, annotator, cap, "")
+    encoding = models.facts(annotator.model).encoding
+    static, answer_format = empty["messages"][:1], empty["response_format"]
+    frame = line(study, annotator.model, annotator, cap, "", custom_id("0" * 64, 0))
+    return {
+        "annotator": name,
+        "model": annotator.model,
+        "repeats": annotator.repeats,
+        "encoding": encoding,
+        "template": template(study, annotator),
+        "n_prefix_tokens": tokens.count_requests(static, [], encoding, answer_format)[0],
+        "n_bytes": len(frame) - len(orjson.dumps(enclose(""))),
+        "max_output_tokens": cap,
+    }
+
+
+def _asked(
+    frame: pd.DataFrame, plan: Mapping[str, Any], counts: list[int], sizes: list[int]
+) -> pd.DataFrame:
+    rows = pd.DataFrame(
+        {
+            "item": frame["item"].to_numpy(),
+            "sha256": frame["sha256"].to_numpy(),
+            "n_input_tokens": plan["n_prefix_tokens"] + pd.Series(counts, dtype="int64"),
+            "n_bytes": plan["n_bytes"] + pd.Series(sizes, dtype="int64"),
+        }
+    )
+    rows = rows.loc[rows.index.repeat(plan["repeats"])].reset_index(drop=True)
+    rows["repeat"] = rows.groupby("item", sort=False).cumcount()
+    rows["key"] = [
+        key(plan["template"], sha256, repeat)
+        for sha256, repeat in zip(rows.pop("sha256"), rows["repeat"], strict=True)
+    ]
+    return rows.assign(
+        **{
+            name: plan[name]
+            for name in ("annotator", "model", "n_prefix_tokens", "max_output_tokens")
+        }
+    )
+
+
+def _described(field: Field | Attribute) -> str:
+    """A field's description with its values, their cues, its condition and its default."""
+    text = field.description.strip()
+    if isinstance(field, Attribute):
+        return text
+    if field.when:
+        text += f" Applies only when {field.when} is true."
+    if field.default:
+        text += f" Default: {field.default}."
+    if field.values:
+        text += "\nValues:\n" + "\n".join(_value_line(name, v) for name, v in field.values.items())
+    return text
+
+
+def _value_line(name: str, value: Value) -> str:
+    cues = ", ".join(f'"{cue}"' for cue in value.cues)
+    return f"- {name}: {value.description.strip()}" + (f" Cues: {cues}." if cues else "")
+
+
+def _field_schema(field: Field) -> dict[str, Any]:
+    described = {"description": _described(field)}
+    if field.type == "entities":
+        name = {"type": "string", "description": "The name as the text has it."}
+        members = {"name": name, **{k: _attribute(a) for k, a in field.attributes.items()}}
+        return {"type": "array", **described, "items": _object(members)}
+    if field.type == "category":
+        return {"type": "string", "enum": field.allowed, **described}
+    return {"type": _TYPES[field.type], **described, **_bounds(field)}
+
+
+def _attribute(attribute: Attribute) -> dict[str, Any]:
+    described = {"description": _described(attribute), **_bounds(attribute)}
+    if attribute.type == "names":
+        return {"type": "array", "items": {"type": "string"}, **described}
+    kind = {"type": [_TYPES[attribute.type], "null"], **described}
+    return {**kind, "enum": [*attribute.values, None]} if attribute.values else kind
+
+
+def _bounds(part: Field | Attribute) -> dict[str, float]:
+    bounds = {"minimum": part.minimum, "maximum": part.maximum}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _object(members: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": members,
+        "required": list(members),
+        "additionalProperties": False,
+    }

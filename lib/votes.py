@@ -1,0 +1,290 @@
+"""Votes: from requests and outcomes to one row for every panel slot, item and field.
+
+Decides which part of an answer is a vote, and why the rest is an abstention; an abstention has no
+weight and never becomes a value. Counting them is `consensus` and `entities`. Whole tables stay in
+Parquet: memory holds one batch of answers.
+"""
+
+import contextlib
+import math
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from lib import runs, weights
+from lib.errors import AccountingError
+from lib.study import Field, Study
+
+SLOT = ("item", "field", "annotator", "repeat")
+_BATCH = 2048
+_CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_VOTES = pyarrow.schema(
+    {"item": "string", "field": "string", "annotator": "string", "repeat": "int64"}
+    | {"model": "string", "value": "string", "abstained": "string", "simulated": "bool"}
+)
+_MENTIONS = pyarrow.schema(
+    {"item": "string", "field": "string", "key": "string", "name": "string"}
+    | {"annotator": "string", "repeat": "int64", "n": "int64", "attributes": "string"}
+)
+# A valid outcome settles a request; without one, the last attempt says why there is no vote.
+_ANSWERS = """
+WITH tried AS (
+    SELECT key, outcome, attempt, batch, row_number() OVER (
+        PARTITION BY key
+        ORDER BY outcome = 'valid' DESC, if(outcome = 'valid', attempt, -attempt), batch) AS place
+    FROM outcomes)
+SELECT r.item, r.annotator, r.repeat, coalesce(t.outcome, 'missing') AS outcome,
+    if(t.outcome = 'valid', o.model, r.model) AS model,
+    if(t.outcome = 'valid', o.content, NULL) AS content, coalesce(o.simulated, false) AS simulated
+FROM requests r
+LEFT JOIN tried t ON t.key = r.key AND t.place = 1
+LEFT JOIN outcomes o ON o.key = r.key AND o.batch = t.batch AND o.attempt = t.attempt
+"""
+_WEIGHED = """
+SELECT item, field, annotator, repeat, model, value, abstained, simulated,
+    CASE WHEN abstained IS NOT NULL THEN 0 WHEN NOT shared THEN weight ELSE weight / count(*)
+        FILTER (abstained IS NULL) OVER (PARTITION BY item, field, annotator) END AS weight
+FROM read_parquet($votes) JOIN panel USING (annotator)
+ORDER BY item, field, annotator, repeat
+"""
+_NAMED = """
+SELECT m.*, v.weight, v.simulated
+FROM read_parquet($mentions) m JOIN read_parquet($votes) v USING (item, field, annotator, repeat)
+ORDER BY item, field, key, annotator, repeat, n
+"""
+
+
+def collect(
+    requests: Path, outcomes: str | Path | Iterable[Path], study: Study, folder: Path
+) -> pd.DataFrame:
+    """Write votes.parquet and mentions.parquet to `folder`; gives the accounting by field.
+
+    `outcomes` is a glob or a list of files; requests without any outcome are missing. Columns of
+    the accounting: field, n_votes, and n_<reason> for each reason of abstention. Raises
+    AccountingError unless there is one row for every item, panel slot and field.
+    """
+    if isinstance(outcomes, str | Path):
+        outcomes = Path(outcomes).parent.glob(Path(outcomes).name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with database(folder) as base, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        base.read_parquet(str(requests)).create_view("requests")
+        _outcomes(base, sorted(map(str, outcomes)))
+        n_items = _check_slots(base, study)
+        raw = {"votes": f"{scratch}/votes", "mentions": f"{scratch}/mentions"}
+        with (
+            pyarrow.parquet.ParquetWriter(raw["votes"], _VOTES) as votes,
+            pyarrow.parquet.ParquetWriter(raw["mentions"], _MENTIONS) as mentions,
+        ):
+            for batch in base.execute(_ANSWERS).to_arrow_reader(_BATCH):
+                rows = [_read(answer, study) for answer in batch.to_pylist()]
+                votes.write_batch(_batch([vote for one, _ in rows for vote in one], _VOTES))
+                named = [mention for _, some in rows for mention in some]
+                mentions.write_batch(_batch(named, _MENTIONS))
+        base.register("panel", weights.of_annotators(study))
+        _copy(base, _WEIGHED, folder / "votes.parquet", votes=raw["votes"])
+        weighed = str(folder / "votes.parquet")
+        _copy(base, _NAMED, folder / "mentions.parquet", mentions=raw["mentions"], votes=weighed)
+        return _account(base, folder / "votes.parquet", n_items * study.n_votes, study)
+
+
+def normalise(value: object, field: Field) -> tuple[str | None, str | None]:
+    """The declared value that an answer means, or None and the reason why it is no vote.
+
+    Case and space around declared values do not matter; numbers are parsed and bounded; entity
+    lists become a JSON array of their keys, sorted.
+
+    >>> moods = {"Calm": {"description": "-"}, "Angry": {"description": "-"}}
+    >>> field = Field.model_validate({"description": "The mood", "values": moods})
+    >>> normalise(" calm", field), normalise("sleepy", field)
+    (('Calm', None), (None, 'stray'))
+    """
+    if field.type == "entities":
+        found = _keys(value)
+    elif field.type == "text":
+        found = " ".join(value.split()) if isinstance(value, str) else None
+    elif field.type in {"integer", "number"}:
+        found = _bounded(value, field)
+    else:
+        found = _declared(value, field.allowed)
+    return found, "stray" if found is None else None
+
+
+def entity_key(name: str) -> str:
+    """The name by which mentions are the same: case, space, quotes and edge punctuation ignored.
+
+    >>> entity_key('  “Sir  Lancelot”, ')
+    'sir lancelot'
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    words = " ".join(folded.replace(_CURLY, "'").split())
+    kept = [n for n, letter in enumerate(words) if unicodedata.category(letter)[0] not in "PZC"]
+    return words[kept[0] : kept[-1] + 1] if kept else ""
+
+
+@contextlib.contextmanager
+def database(folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in bounded memory; what does not fit goes to a folder inside `folder`."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, duckdb.connect() as base:
+        base.execute("SET memory_limit = '2GB'; SET preserve_insertion_order = false")
+        base.execute("SET enable_progress_bar = false")
+        base.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
+        yield base
+
+
+def _outcomes(base: duckdb.DuckDBPyConnection, files: list[str]) -> None:
+    """The outcomes as a view; a column that is empty in one file has no type of its own there."""
+    if files:
+        base.read_parquet(files, union_by_name=True).create_view("written")
+    names = "key, outcome, content, model, batch, attempt, simulated"
+    nothing = "SELECT " + ", ".join(f"NULL AS {name}" for name in names.split(", ")) + " LIMIT 0"
+    base.execute(f"""
+        CREATE VIEW outcomes AS SELECT key::VARCHAR AS key, outcome::VARCHAR AS outcome,
+            content::VARCHAR AS content, model::VARCHAR AS model, batch::VARCHAR AS batch,
+            attempt::INTEGER AS attempt, simulated::BOOLEAN AS simulated
+        FROM ({f"SELECT {names} FROM written" if files else nothing})""")  # noqa: S608 - our names
+
+
+def _check_slots(base: duckdb.DuckDBPyConnection, study: Study) -> int:
+    """The number of items; raises AccountingError unless each was asked once by every slot."""
+    query = "SELECT DISTINCT annotator, repeat FROM requests"
+    slots = set(base.execute(query).fetchall())
+    planned = set(weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None))
+    query = "SELECT count(DISTINCT item), count(*), count(DISTINCT (item, annotator, repeat))"
+    n_items, n_found, n_different = base.execute(f"{query} FROM requests").fetchone()
+    n_expected = n_items * study.n_votes
+    if slots != planned or n_found != n_expected or n_different != n_expected:
+        what = (
+            f"{n_found} requests ({n_different} different) for {n_items} items, and {n_items} "
+            f"items x {study.n_votes} votes of panel {study.panel} are {n_expected}. "
+            "Make the requests again from this study: notebook 02."
+        )
+        raise AccountingError(what, n_found=n_found, n_expected=n_expected)
+    return n_items
+
+
+def _read(answer: dict[str, Any], study: Study) -> tuple[list[dict], list[dict]]:
+    """The votes and the mentions of one answer."""
+    content = answer.pop("content")
+    reason = None if answer["outcome"] == "valid" else answer["outcome"]
+    values: dict[str, Any] = {}
+    if reason is None:
+        try:
+            values = orjson.loads(content)
+            reason = None if isinstance(values, dict) else "malformed"
+        except (orjson.JSONDecodeError, TypeError):
+            reason = "malformed"
+    votes, mentions = [], []
+    for name, field in study.fields.items():
+        value, abstained = (None, reason) if reason else _vote(values, name, study)
+        votes.append({**answer, "field": name, "value": value, "abstained": abstained})
+        if field.type == "entities" and value is not None:
+            mentions += _mentions(values[name], {**answer, "field": name})
+    return votes, mentions
+
+
+def _vote(values: dict[str, Any], name: str, study: Study) -> tuple[str | None, str | None]:
+    """The value of one field and the reason when there is none; `when` comes first."""
+    when = study.fields[name].when
+    if when:
+        condition, reason = normalise(values.get(when), study.fields[when])
+        if condition != "true":
+            return None, reason or "not_applicable"
+    return normalise(values.get(name), study.fields[name])
+
+
+def _mentions(entities: list[dict], slot: dict[str, Any]) -> Iterator[dict]:
+    """A row for each named entity; `n` counts those of one key within the answer."""
+    seen: dict[str, int] = {}
+    for entity in entities:
+        key = entity_key(entity["name"])
+        if key:
+            attributes = {name: value for name, value in entity.items() if name != "name"}
+            text = orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS).decode()
+            name = " ".join(entity["name"].split())
+            yield {**slot, "key": key, "name": name, "n": seen.get(key, 0), "attributes": text}
+            seen[key] = seen.get(key, 0) + 1
+
+
+def _keys(value: object) -> str | None:
+    named = isinstance(value, list) and all(
+        isinstance(entity, dict) and isinstance(entity.get("name"), str) for entity in value
+    )
+    keys = sorted({entity_key(entity["name"]) for entity in value} - {""}) if named else []
+    return orjson.dumps(keys).decode() if named else None
+
+
+def _declared(value: object, allowed: list[str]) -> str | None:
+    """The declared value that a word, truth value or number means."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    word = _number(value) if isinstance(value, int | float) else value
+    if not isinstance(word, str) or word in allowed:
+        return word if isinstance(word, str) else None
+    same = [known for known in allowed if _folded(known) == _folded(word)]
+    return same[0] if len(same) == 1 else None
+
+
+def _folded(word: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
+
+
+def _bounded(value: object, field: Field) -> str | None:
+    """The number in its shortest form, if the field may have it."""
+    text = _number(value)
+    if text is None or (field.type == "integer" and "." in text):
+        return None
+    low = -math.inf if field.minimum is None else field.minimum
+    high = math.inf if field.maximum is None else field.maximum
+    return text if low <= float(text) <= high else None
+
+
+def _number(value: object) -> str | None:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
+
+
+def _batch(rows: list[dict], schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    return pyarrow.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _copy(base: duckdb.DuckDBPyConnection, query: str, path: Path, **files: str) -> None:
+    """Write the rows of a query as one Parquet file, whole or not at all."""
+    with runs.replacing(path) as part:
+        for name, file in files.items():
+            query = query.replace(f"${name}", "'" + file.replace("'", "''") + "'")
+        base.execute(
+            f"COPY ({query}) TO '{str(part).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)"
+        )
+
+
+def _account(
+    base: duckdb.DuckDBPyConnection, path: Path, n_answers: int, study: Study
+) -> pd.DataFrame:
+    """Votes and abstentions by field; raises AccountingError unless they add up."""
+    query = "SELECT field, coalesce(abstained, 'votes') AS reason, count(*) AS n FROM written_votes"
+    base.read_parquet(str(path)).create_view("written_votes")
+    counts = base.execute(f"{query} GROUP BY ALL").df()
+    n_found, n_expected = int(counts["n"].sum()), n_answers * len(study.fields)
+    if n_found != n_expected:
+        what = f"{n_found} votes written for {n_answers} answers x {len(study.fields)} fields"
+        hint = "Two outcome files say the same attempt twice, or a file is damaged."
+        what = f"{what}, which are {n_expected}. {hint}"
+        raise AccountingError(what, n_found=n_found, n_expected=n_expected)
+    table = counts.pivot_table(index="field", columns="reason", values="n", fill_value=0)
+    table = (
+        table.reindex(list(study.fields)).astype("int64").add_prefix("n_").rename_axis(columns=None)
+    )
+    return table[["n_votes", *sorted(set(table) - {"n_votes"})]].reset_index()
