@@ -28,7 +28,7 @@ def _run(given: argparse.Namespace) -> int:
     from lib import pipeline
 
     if given.inspect:
-        for name, parameter in pipeline.declared_by_all().items():
+        for name, parameter in pipeline.known_parameters().items():
             print(f"{name}: {parameter.kind} = {parameter.default}  {parameter.help}")
         return DONE
     named = {"study": given.study, "service": given.service, "run_name": given.run or ""}
@@ -55,21 +55,43 @@ def _serve(given: argparse.Namespace) -> int:
     return subprocess.call([sys.executable, "-m", "lib.local_api", *given.rest])  # noqa: S603
 
 
+def _refresh(_: argparse.Namespace) -> int:
+    from lib import pipeline
+
+    pipeline.refresh()
+    return DONE
+
+
 def _root() -> str:
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="votebook.py", description="Votebook, a workspace that labels a corpus with a panel of LLMs.")
+    parser = argparse.ArgumentParser(
+        prog="votebook.py",
+        description="Votebook, a workspace that labels a corpus with a panel of LLMs.",
+    )
     commands = parser.add_subparsers(title="commands", required=True)
     run = commands.add_parser("run", help="run notebooks 01 to 06 on a study and write the report")
     run.add_argument("study", nargs="?", default="allergy", help="a folder under data/, or a path")
     run.add_argument("--run", metavar="NAME", help="name of the run (default: the study's)")
     run.add_argument("--service", default="local", help="local, openai, or a base URL")
-    run.add_argument("--max-usd", metavar="N", help="spend at most N US dollars; without it, plan only")
-    run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter of the notebooks")
+    run.add_argument(
+        "--max-usd", metavar="N", help="spend at most N US dollars; without it, plan only"
+    )
+    run.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks",
+    )
     run.add_argument("--inspect", action="store_true", help="list the parameters and stop")
     run.set_defaults(command=_run)
+    refresh = commands.add_parser("refresh", help="re-make the notebooks' reference outputs")
+    refresh.set_defaults(command=_refresh)
     for name, command, words in (
         ("test", _test, "run all tests; further words go to pytest"),
         ("lab", _lab, "open JupyterLab on the notebooks; further words go to it"),

@@ -7,6 +7,8 @@ a service or a model may write: a line that cannot be read is counted and its re
 
 import gzip
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,18 @@ from lib.models import Model
 from lib.study import Field
 
 MAX_LINE_BYTES = 16_000_000
+MAX_DEPTH = 100  # far beyond any schema (10 levels), far below the interpreter's limit
 RETRYABLE_STATUS = frozenset({0, 408, 409, 429, *range(500, 600)})
 _NOT_RUN = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
-_UNKNOWN = {"finish_reason": None, "content": None, "status": None, "code": None, "param": None}
+_UNKNOWN = dict.fromkeys(["finish_reason", "content", "status", "code", "param", "message"])
 _USAGE = ("n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens")
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a result file, split at b"\\n" alone.
+    """The lines of a result file (gzip), split at b"\\n" alone, without their ends.
 
-    JSON strings may hold U+2028 and U+0085, at which str.splitlines would cut a line in two.
+    JSON strings may hold U+2028 and U+0085, at which str.splitlines would cut a line in two. A
+    line beyond MAX_LINE_BYTES is not read into memory: it becomes one that nobody can read.
     """
     with gzip.open(path, "rb") as file:
         while raw := file.readline(MAX_LINE_BYTES):
@@ -57,7 +61,9 @@ def outcomes(
         elif line:
             n_strange += 1
     found = [_settle(name, candidates) for name, candidates in rows.items()]
-    table = sent.merge(pd.DataFrame(found), on="custom_id", how="left", validate="one_to_one")
+    columns = ["custom_id", "outcome", *_UNKNOWN, *_USAGE, "answered_by", "simulated"]
+    settled = pd.DataFrame(found, columns=columns)
+    table = sent.merge(settled, on="custom_id", how="left", validate="one_to_one")
     table["model"] = model.name
     table["spend_usd"] = _spend(table, model)
     return table, n_strange
@@ -75,19 +81,14 @@ def outcome(line: bytes, fields: Mapping[str, Field]) -> dict[str, Any] | None:
     if not isinstance(name, str):
         return None
     response, error = _mapping(read.get("response")), read.get("error")
-    answer = _mapping(response.get("body"))
-    row = {"custom_id": name, **_UNKNOWN, "message": None, **_usage(answer), **_origin(answer)}
-    if error is not None:
-        code = _word(_mapping(error).get("code"))
-        message = _word(_mapping(error).get("message"))
-        return {**row, "outcome": _NOT_RUN.get(code, "failed"), "code": code, "message": message}
-    status = response.get("status_code")
-    if status != 200 or isinstance(status, bool):
-        fault = _mapping(answer.get("error"))
-        named = {part: _word(fault.get(part)) for part in ("code", "param", "message")}
-        number = status if isinstance(status, int) else 0
-        return {**row, "outcome": "failed", "status": number, **named}
-    return {**row, "status": 200, **_judge(answer, fields)}
+    answer, status = _mapping(response.get("body")), _count(response.get("status_code"))
+    row = {"custom_id": name, **_UNKNOWN, "status": status, **_usage(answer), **_origin(answer)}
+    if error is None and status == 200:
+        return {**row, **_judge(answer, fields)}
+    fault = _mapping(answer.get("error") if error is None else error)
+    named = {part: _word(fault.get(part)) for part in ("code", "param", "message")}
+    kind = "failed" if error is None else _NOT_RUN.get(named["code"], "failed")
+    return {**row, "outcome": kind, **named}
 
 
 def retryable(table: pd.DataFrame) -> pd.Series:
@@ -103,36 +104,36 @@ def _judge(answer: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, 
     choices = answer.get("choices")
     choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
     message = _mapping(choice.get("message"))
-    content, reason = _word(message.get("content")), _word(choice.get("finish_reason"))
-    found = {"content": content, "finish_reason": reason}
+    content, reason = message.get("content"), _word(choice.get("finish_reason"))
+    found = {"content": _word(content), "finish_reason": reason}
     if message.get("refusal") or reason == "content_filter":
         return {**found, "outcome": "refused", "message": _word(message.get("refusal"))}
-    if not content or not content.strip():
+    if content is None or (isinstance(content, str) and not content.strip()):
         return {**found, "outcome": "empty"}
     if reason == "length":
         return {**found, "outcome": "truncated"}
     try:
-        value = strict_json(content)
+        fault = fault_in(strict_json(content), fields)
     except ValueError as error:
         return {**found, "outcome": "malformed", "message": str(error)[:200]}
-    fault = fault_in(value, fields)
     return {**found, "outcome": "invalid" if fault else "valid", "message": fault}
 
 
-def strict_json(content: str) -> Any:
+def strict_json(content: object) -> object:
     """The value of a JSON text; ValueError for all that Python's reader lets through in silence.
 
-    Refused: duplicate keys, NaN and Infinity, lone surrogates, nesting beyond the interpreter.
+    Refused: duplicate keys, NaN, Infinity and numbers as large, lone surrogates, nesting beyond
+    MAX_DEPTH, and what is no text.
     """
-    try:
-        value = json.loads(content, parse_constant=_refuse, object_pairs_hook=_once)
-        content.encode()
-        if "\\u" in content:
-            orjson.dumps(value)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except (UnicodeEncodeError, orjson.JSONEncodeError):
-        raise ValueError("holds text that is not Unicode") from None
+    if not isinstance(content, str):
+        raise ValueError(f"{type(content).__name__} instead of text")
+    if content.count("{") + content.count("[") > MAX_DEPTH and _depth(content) > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    value = json.loads(
+        content, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once
+    )
+    if _is_torn(content) or ("\\u" in content and _is_torn(json.dumps(value, ensure_ascii=False))):
+        raise ValueError("holds text that is not Unicode")
     return value
 
 
@@ -161,7 +162,7 @@ def _is_entity_list(value: object) -> bool:
 def _settle(name: str, candidates: list[dict]) -> dict[str, Any]:
     """The one outcome of a request from all lines about it, whatever their order."""
     if not candidates:
-        blank = dict.fromkeys([*_UNKNOWN, "message", *_USAGE, "answered_by"])
+        blank = dict.fromkeys([*_UNKNOWN, *_USAGE, "answered_by"])
         return {"custom_id": name, **blank, "outcome": "missing", "simulated": False}
     contents = {row["content"] for row in candidates if row["outcome"] == "valid"}
     if len(contents) > 1:
@@ -207,10 +208,30 @@ def _spend(table: pd.DataFrame, model: Model) -> list[float]:
 
 
 def _loads(line: bytes) -> object:
+    """The value of a line, or nothing; half a surrogate pair spoils a text and not its line."""
     try:
         return orjson.loads(line)
-    except (orjson.JSONDecodeError, RecursionError):
+    except orjson.JSONDecodeError:
+        if b"\\ud" not in line.lower() or _depth(line.decode("latin-1")) > MAX_DEPTH:
+            return None
+    try:
+        return json.loads(line)
+    except ValueError:
         return None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest at most, those inside of strings counted too."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _is_torn(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no file can."""
+    return re.search("[\ud800-\udfff]", text) is not None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -218,7 +239,9 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _word(value: object) -> str | None:
-    return value if isinstance(value, str) else None if value is None else str(value)
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
+    return str(value) if isinstance(value, int | float) else None
 
 
 def _count(value: object) -> int | None:
@@ -228,6 +251,13 @@ def _count(value: object) -> int | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number[:20]} is too large")
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

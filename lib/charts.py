@@ -85,7 +85,11 @@ def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
         ax.annotate(
             f" {model}", (top["at_seconds"], top["enqueued_tokens"]), color=color, va="bottom"
         )
-    over = [m for m, rows in enqueued.groupby("model") if rows["enqueued_tokens"].max() > limits.get(m, 1e18)]
+    over = [
+        m
+        for m, rows in enqueued.groupby("model")
+        if rows["enqueued_tokens"].max() > limits.get(m, 1e18)
+    ]
     peak = enqueued["enqueued_tokens"].max() if len(enqueued) else 0
     near = {model: limit for model, limit in limits.items() if limit < 4 * peak}
     for limit in near.values():
@@ -108,9 +112,18 @@ def shares(run: Run, table: pd.DataFrame, name: str, title: str, good: str) -> N
     share = table.div(table.sum(axis="columns"), axis="index").iloc[::-1]
     left = pd.Series(0.0, index=share.index)
     others = [part for part in share.columns if part != good]
-    colors = {good: BLUE} | dict(zip(others, (RED, "#E69F00", GREY, LIGHT, "#CC79A7", "#56B4E9"), strict=False))
+    colors = {good: BLUE} | dict(
+        zip(others, (RED, "#E69F00", GREY, LIGHT, "#CC79A7", "#56B4E9"), strict=False)
+    )
     for part in share.columns:
-        ax.barh(share.index, share[part], left=left, height=0.6, color=colors.get(part, LIGHT), label=part)
+        ax.barh(
+            share.index,
+            share[part],
+            left=left,
+            height=0.6,
+            color=colors.get(part, LIGHT),
+            label=part,
+        )
         left = left + share[part]
     ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
     ax.set(xlim=(0, 1))
@@ -124,7 +137,9 @@ def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     rows = table.sort_values("share")
     figure, ax = _new(height=0.8 + 0.28 * len(rows))
     spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
-    ax.errorbar(rows["share"], rows["label"], xerr=spans, fmt="o", color=BLUE, ecolor=GREY, capsize=3)
+    ax.errorbar(
+        rows["share"], rows["label"], xerr=spans, fmt="o", color=BLUE, ecolor=GREY, capsize=3
+    )
     for label, value, high in zip(rows["label"], rows["share"], rows["high"], strict=True):
         ax.annotate(f" {value:.3f}", (high, label), va="center", color=GREY)
     ax.set(xlim=(min(0.5, rows["low"].min()), 1.08))
@@ -140,7 +155,9 @@ def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, ti
     for y, (label, row) in enumerate(table.iterrows()):
         ax.text(-0.1, n_rows - y - 0.5, str(label)[:40], ha="right", va="center")
         for x, word in enumerate(row):
-            box = mpl.patches.Rectangle((x, n_rows - y - 1), 0.96, 0.92, color=colors.get(word, LIGHT))
+            box = mpl.patches.Rectangle(
+                (x, n_rows - y - 1), 0.96, 0.92, color=colors.get(word, LIGHT)
+            )
             ax.add_patch(box)
     for x, label in enumerate(table.columns):
         ax.text(x + 0.48, n_rows + 0.1, str(label), ha="center", va="bottom", fontsize=8)

@@ -1,12 +1,15 @@
 """Collecting: result files to disk at once, then one outcome for each request, then the ledger.
 
 Both files of every end state are read. An outcome file appears whole or not at all and is never
-changed; everything here can be repeated after a crash at any line.
+changed; everything here can be repeated after a crash at any line. Results that the service does
+not show are waited for: to send again at once would be to pay twice.
 """
 
 import glob
+import json
 import sqlite3
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,10 +17,12 @@ import pandas as pd
 
 from lib import answers, ledger, models, pacing, runs, service
 from lib.errors import ServiceError
-from lib.runs import Run
+from lib.runs import Run, crash_point
 from lib.service import Service
+from lib.study import Field
 
 ENDED = ("completed", "failed", "expired", "cancelled")
+GIVE_UP_HOURS = 24
 _PLAIN = ["key", "attempt", "custom_id", "outcome", "model", "status", "code", "param", "message"]
 _PLAIN += ["finish_reason", "n_input_tokens", "n_cached_tokens", "n_output_tokens"]
 _PLAIN += ["n_reasoning_tokens", "spend_usd", "simulated", "answered_by", "batch", "run"]
@@ -31,18 +36,14 @@ COLUMNS = [*_PLAIN, "content"]
 def outcomes(run: Run, *, content: bool = False) -> pd.DataFrame:
     """Every attempt's outcome in this run so far; the answers' content only when asked for."""
     columns = COLUMNS if content else _PLAIN
-    pattern = str(run.path("outcomes") / "*.parquet")
-    if not glob.glob(glob.escape(str(run.path("outcomes"))) + "/*.parquet"):
-        return _typed(pd.DataFrame(columns=columns))
-    query = f"SELECT {', '.join(columns)} FROM read_parquet(?) ORDER BY custom_id"  # noqa: S608 - our columns
-    with duckdb.connect() as connection:
-        return _typed(connection.execute(query, [pattern]).df())
+    found = _query(f"SELECT {', '.join(columns)} FROM outcomes ORDER BY custom_id", run.folder)  # noqa: S608 - our columns
+    return _typed(pd.DataFrame(columns=columns) if found is None else found)
 
 
 def is_simulated(run: Run) -> bool:
     """Whether any answer of the run came from the built-in annotators."""
-    found = outcomes(run)
-    return bool(found["simulated"].any())
+    found = _query("SELECT coalesce(bool_or(simulated), false) AS any FROM outcomes", run.folder)
+    return found is not None and bool(found["any"].iloc[0])
 
 
 def known(run: Run, requests: pd.DataFrame, *, free: bool) -> pd.DataFrame:
@@ -50,26 +51,20 @@ def known(run: Run, requests: pd.DataFrame, *, free: bool) -> pd.DataFrame:
 
     Simulated answers never stand in for real ones, nor real ones for simulated.
     """
-    pattern = str(run.folder.parent / "*" / "outcomes" / "*.parquet")
-    if not glob.glob(pattern):
-        return _typed(pd.DataFrame(columns=COLUMNS))
-    asked = requests[["key", "model"]].drop_duplicates()
     query = f"""
         SELECT {", ".join(f"o.{name}" for name in COLUMNS)}
-        FROM read_parquet(?, union_by_name => true) AS o JOIN asked USING (key, model)
-        WHERE o.outcome = 'valid' AND o.simulated = ? AND o.run <> ?
+        FROM outcomes AS o JOIN asked USING (key, model)
+        WHERE o.outcome = 'valid' AND o.simulated = $free AND o.run <> $run
         QUALIFY row_number() OVER (PARTITION BY key ORDER BY o.run, o.custom_id) = 1
         ORDER BY key"""  # noqa: S608 - our columns
-    with duckdb.connect() as connection:
-        connection.register("asked", asked)
-        return _typed(connection.execute(query, [pattern, free, run.name]).df())
+    asked = requests[["key", "model"]].drop_duplicates()
+    found = _query(query, run.folder.parent, "*", asked=asked, free=free, run=run.name)
+    return _typed(pd.DataFrame(columns=COLUMNS) if found is None else found)
 
 
 def share(run: Run, requests: pd.DataFrame, *, free: bool) -> int:
     """Copy what other runs have paid for into this run, at no spend; gives how many answers."""
-    have = outcomes(run)
-    missing = requests[~requests["key"].isin(have.loc[have["outcome"].eq("valid"), "key"])]
-    found = known(run, missing, free=free) if len(missing) else missing
+    found = known(run, requests, free=free) if len(requests) else requests
     if len(found):
         name = f"shared-{found['key'].iloc[0][:12]}-{len(found)}"
         runs.write_table(found.assign(spend_usd=0.0), run.path("outcomes") / f"{name}.parquet")
@@ -77,51 +72,55 @@ def share(run: Run, requests: pd.DataFrame, *, free: bool) -> int:
 
 
 def ended(run: Run, book: sqlite3.Connection, to: Service) -> list[str]:
-    """Look at every submitted batch and take in those that have ended; gives their shards."""
+    """Look at every submitted batch and take in those that have ended; gives their shards.
+
+    What one batch lacks is recorded and does not hold up the others. Raises ServiceError when the
+    service does not answer at all or refuses for good.
+    """
     taken = []
     for shard in ledger.shards(book, "submitted"):
         try:
-            batch = service.retrieve(to, shard["batch_id"])
+            done = _look(run, book, to, shard)
         except ServiceError as error:
-            if error.status != 404 or _is_open_to_hope(shard):
-                ledger.note(book, "unseen", shard["shard"], error=str(error))
-                continue
-            batch = {"status": "gone"}
-        if _take(run, book, to, shard, batch):
+            if error.status == 0 or (error.final and error.status != 404):
+                raise
+            since = shard["unseen_at"] or ledger.now()
+            unseen_at = since if error.status == 404 else shard["unseen_at"]
+            ledger.observe(book, shard["shard"], error=str(error), unseen_at=unseen_at)
+            continue
+        if done:
             taken.append(shard["shard"])
     return taken
 
 
-def refused(run: Run, book: sqlite3.Connection, shard: dict[str, Any], error: ServiceError) -> None:
-    """Record a definite refusal of upload or create as the outcome of every line of the shard."""
-    fault = {"code": error.code or str(error.status), "message": str(error), "param": None}
-    _write(run, book, shard, _all_failed(book, shard, error.status, [fault]), shard["shard"])
-    ledger.move(
-        book, shard["shard"], shard["state"], "collected", **_settled(0.0), error=str(error)
-    )
-
-
-def _take(
-    run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any], batch: dict[str, Any]
-) -> bool:
+def _look(run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any]) -> bool:
+    """Look at one batch and take it in if it has ended; gives whether it was taken in."""
+    try:
+        batch = service.retrieve(to, shard["batch_id"])
+    except ServiceError as error:
+        if error.status != 404 or not _given_up(shard):
+            raise
+        batch = {"status": "gone"}
     status, counts = batch.get("status"), batch.get("request_counts") or {}
-    seen = {"n_completed": counts.get("completed"), "n_failed": counts.get("failed")}
-    ledger.observe(
-        book, shard["shard"], status=status, **seen, expires_at=_time(batch, "expires_at")
-    )
-    faults = (batch.get("errors") or {}).get("data") or []
-    if status == "failed" and any(f.get("code") == "token_limit_exceeded" for f in faults):
-        _wait_for_queue(book, shard, str(faults[0].get("message")))
+    facts = {"n_completed": counts.get("completed"), "n_failed": counts.get("failed")}
+    facts |= {"status": status, "expires_at": _time(batch, "expires_at")}
+    crash_point("batch seen")
+    ledger.observe(book, shard["shard"], **facts)
+    refusal = service.queue_refusal(batch)
+    if refusal:
+        _wait_for_queue(run, book, to, shard, refusal)
         return False
     if status not in (*ENDED, "gone"):
+        ledger.observe(book, shard["shard"], error=None, unseen_at=None)
         return False
-    if status == "failed":
-        table = _all_failed(book, shard, 400, faults)
-    else:
+    table = _all_failed(book, shard, batch) if status == "failed" else None
+    if table is None:
         table = _from_files(run, book, to, shard, batch)
-    spent = _write(run, book, shard, table, shard["batch_id"])
-    facts = _settled(spent) | {"ended_at": _end(batch), "status": status}
-    ledger.move(book, shard["shard"], "submitted", "collected", **facts)
+    spent_usd = _write(run, shard, table)
+    crash_point("outcomes written")
+    end = {"settled_usd": spent_usd, "collected_at": ledger.now(), "ended_at": _end(batch)}
+    ledger.move(book, shard["shard"], "submitted", "collected", **end)
+    crash_point("collected")
     sent = run.path("shards") / shard["file"]
     if sent.is_file():
         service.compress(sent)
@@ -133,65 +132,119 @@ def _from_files(
 ) -> pd.DataFrame:
     """Download what the batch left, read it from disk, and account for every line sent."""
     raw: list[bytes] = []
-    for kind in ("output", "error"):
-        file_id = batch.get(f"{kind}_file_id")
-        if file_id:
-            path = run.path("answers") / f"{shard['batch_id']}_{kind}.jsonl.gz"
-            if not path.is_file():
-                service.download(to, file_id, path)
-            raw.extend(answers.lines(path))
+    for kind, count in (("output", "completed"), ("error", "failed")):
+        path = run.path("answers") / f"{shard['batch_id']}_{kind}.jsonl.gz"
+        expected = (batch.get("request_counts") or {}).get(count)
+        if not path.is_file() and not _fetch(to, shard, batch, kind, path, expected):
+            if expected or batch["status"] == "gone":
+                ledger.lose(book, shard, "results_gone", batch_id=shard["batch_id"], kind=kind)
+            continue
+        crash_point("downloaded")
+        raw.extend(answers.lines(path))
     sent = ledger.sends(book, shard["shard"])
     model = models.facts(shard["model"])
-    table, n_strange = answers.outcomes(sent, raw, run.study.fields, model)
+    table, n_strange = answers.outcomes(sent, raw, _fields(book, shard), model)
     if n_strange:
         ledger.note(book, "strange_lines", shard["shard"], n_lines=n_strange)
     return table
 
 
+def _fetch(
+    to: Service, shard: dict, batch: dict, kind: str, path: Path, expected: int | None
+) -> bool:
+    """Download one result file, if there is one; a lost one is waited for until it is given up."""
+    file_id = batch.get(f"{kind}_file_id")
+    try:
+        if file_id:
+            service.download(to, file_id, path)
+        elif expected and not _given_up(shard):
+            what = f"batch {shard['batch_id']} counts {expected:,} {kind} lines and names no file."
+            raise ServiceError(f"{what} Waiting for it.", status=404, final=False, unclear=False)
+    except ServiceError as error:
+        if error.status != 404 or not _given_up(shard):
+            raise
+        return False
+    return bool(file_id)
+
+
+def _fields(book: sqlite3.Connection, shard: dict[str, Any]) -> dict[str, Field]:
+    """The fields that the shard's lines asked about; the study may have other ones by now."""
+    held = json.loads(ledger.fact(book, shard["fields"]) or "{}")
+    return {name: Field.model_validate_json(field) for name, field in held.items()}
+
+
 def _all_failed(
-    book: sqlite3.Connection, shard: dict[str, Any], status: int, faults: list[dict]
+    book: sqlite3.Connection, shard: dict[str, Any], batch: dict[str, Any]
 ) -> pd.DataFrame:
-    """Outcomes of a shard that was refused as a whole: nothing ran, nothing is paid."""
+    """Outcomes of a batch that failed validation: nothing ran, nothing is paid.
+
+    Where the service blames single lines, the others are `missing`: they may be sent again.
+    """
+    faults = (batch.get("errors") or {}).get("data") or []
     first = faults[0] if faults else {"code": "unknown", "message": "no reason was given"}
     lost_file = first.get("param") == "file_id" or "Cannot find file" in str(first.get("message"))
-    return ledger.sends(book, shard["shard"]).assign(
-        outcome="missing" if lost_file else "failed",
+    by_line = {fault["line"]: fault for fault in faults if fault.get("line")}
+    table = ledger.sends(book, shard["shard"])
+    of_line = [by_line.get(n + 1, {} if by_line else first) for n in range(len(table))]
+    return table.assign(
+        outcome=["failed" if fault and not lost_file else "missing" for fault in of_line],
         model=shard["model"],
-        status=status,
-        code=first.get("code"),
-        param=first.get("param"),
-        message=first.get("message"),
+        status=400,
+        code=[fault.get("code") for fault in of_line],
+        param=[fault.get("param") for fault in of_line],
+        message=[fault.get("message") for fault in of_line],
         spend_usd=0.0,
         simulated=False,
     )
 
 
-def _write(
-    run: Run, book: sqlite3.Connection, shard: dict[str, Any], table: pd.DataFrame, name: str
-) -> float:
+def _write(run: Run, shard: dict[str, Any], table: pd.DataFrame) -> float:
     """Write the outcome file of a shard; gives what its answers cost in USD."""
     table = table.assign(batch=shard["batch_id"], run=run.name).reindex(columns=COLUMNS)
-    runs.write_table(_typed(table), run.path("outcomes") / f"{name}.parquet")
+    path = run.path("outcomes") / f"{shard['batch_id']}.parquet"
+    if not path.is_file():
+        runs.write_table(_typed(table), path)
     return float(table["spend_usd"].sum())
 
 
-def _wait_for_queue(book: sqlite3.Connection, shard: dict[str, Any], message: str) -> None:
-    """A full queue is a wait, never a failure: learn the limit, pause, and create again later."""
+def _wait_for_queue(
+    run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any], message: str
+) -> None:
+    """A full queue is a wait, never a failure: learn the limit, pause, and create again later.
+
+    A shard that alone passes the limit is given up, so that its lines go into smaller ones.
+    """
     limit = pacing.learned_limit(message)
     if limit:
         ledger.learn(book, shard["model"], limit)
+    if limit and shard["n_input_tokens"] > limit and shard["n_requests"] > 1:
+        service.delete_file(to, shard["file_id"])
+        ledger.release(book, shard["shard"], "submitted", message)
+        run.path("shards").joinpath(shard["file"]).unlink(missing_ok=True)
+        return
+    facts = {"batch_id": None, "status": None, **pause(shard), "error": message}
+    ledger.move(book, shard["shard"], "submitted", "uploaded", **facts)
+
+
+def pause(shard: dict[str, Any]) -> dict[str, Any]:
+    """What a shard records when the service has no room for it now: how often, and until when."""
     n_refusals = shard["n_refusals"] + 1
-    pause = pd.Timedelta(seconds=pacing.pause_seconds(n_refusals))
-    ledger.move(
-        book,
-        shard["shard"],
-        "submitted",
-        "uploaded",
-        batch_id=None,
-        n_refusals=n_refusals,
-        not_before=(pd.Timestamp.now("UTC") + pause).isoformat(),
-        error=message,
-    )
+    wait = pd.Timedelta(seconds=pacing.pause_seconds(n_refusals))
+    not_before = (pd.Timestamp.now("UTC") + wait).isoformat()
+    return {"n_refusals": n_refusals, "not_before": not_before}
+
+
+def _query(query: str, folder: Path, under: str = "", **given: Any) -> pd.DataFrame | None:
+    """A query over the outcome files of one run, or of all when `under` is "*"; none: nothing."""
+    pattern = Path(glob.escape(str(folder)), under, "outcomes", "*.parquet")
+    if not glob.glob(str(pattern)):
+        return None
+    with duckdb.connect() as connection:
+        if "asked" in given:
+            connection.register("asked", given.pop("asked"))
+        files = "(SELECT * FROM read_parquet($files, union_by_name => true)) AS outcomes"
+        query = query.replace("FROM outcomes", f"FROM {files}".removesuffix(" AS outcomes"))
+        return connection.execute(query, {"files": str(pattern), **given}).df()
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,14 +253,12 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(kinds)
 
 
-def _settled(spent_usd: float) -> dict[str, Any]:
-    return {"settled_usd": spent_usd, "collected_at": ledger.now()}
-
-
-def _is_open_to_hope(shard: dict[str, Any]) -> bool:
-    """Whether a batch that the service does not show may still appear: 25 hours from submission."""
-    age = pd.Timestamp.now("UTC") - pd.Timestamp(shard["submitted_at"])
-    return age < pd.Timedelta(hours=25)
+def _given_up(shard: dict[str, Any]) -> bool:
+    """Whether the service has not shown a batch or its results for so long that they are lost."""
+    if not shard["unseen_at"]:
+        return False
+    age = pd.Timestamp.now("UTC") - pd.Timestamp(shard["unseen_at"])
+    return age > pd.Timedelta(hours=GIVE_UP_HOURS)
 
 
 def _time(batch: dict[str, Any], name: str) -> str | None:

@@ -4,22 +4,27 @@ Decides winners, ties, quorum and where a field applies, in whole units of weigh
 Refuses to label by row order, by name or by nothing: what is not decided says why.
 """
 
+import contextlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from lib import votes as ballots
 from lib import weights
 from lib.errors import AccountingError
-from lib.study import Field, Study
+from lib.fields import Field
+from lib.study import Study, Voting
 
 _KINDS = {"category": "closed", "boolean": "closed", "integer": "number"}
-_COLUMNS = """item field value status share margin weight_for weight_answered weight_planned
-    n_for n_against n_abstained weights candidates spread simulated""".split()
+_COLUMNS = ["item", "field", "value", "status", "share", "margin", "weight_for", "weight_answered"]
+_COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
+_COLUMNS += ["spread", "simulated"]
 # The repeats of an annotator that voted on a field share its units. An entity list votes for each
 # of its keys, and its weight has answered once.
 _BALLOTS = """
@@ -33,21 +38,23 @@ named AS (
     SELECT item, field, kind, value, w FROM ballots WHERE kind <> 'entities' UNION ALL
     SELECT item, field, kind, unnest(from_json(value, '["VARCHAR"]')), w
     FROM ballots WHERE kind = 'entities'),
-tallied AS (SELECT item, field, kind, value, sum(w) AS w, count(*) AS n FROM named GROUP BY ALL)
-"""
-_COUNTED = """,
-leading AS (
-    SELECT item, field, max(w) AS top, list({'value': value, 'w': w, 'n': n} ORDER BY value) AS ts
-    FROM tallied GROUP BY ALL),
+tallied AS (SELECT item, field, kind, value, sum(w) AS w, count(*) AS n FROM named GROUP BY ALL),
 asked AS (
     SELECT item, field, sum(slot_units) AS planned, count(*) AS n_asked,
         count(abstained) AS n_abstained, coalesce(bool_or(simulated), false) AS simulated
     FROM votes JOIN panel USING (annotator) GROUP BY ALL),
+weighed AS (
+    SELECT *, coalesce(answered * quorum_den > quorum_num * planned, false) AS quorum
+    FROM asked JOIN fields USING (field) LEFT JOIN answered USING (item, field))
+"""
+_COUNTED = """,
+led AS (
+    SELECT item, field, max(w) AS top, list({'value': value, 'w': w, 'n': n} ORDER BY value) AS ts
+    FROM tallied GROUP BY ALL),
 joined AS (
     SELECT *, list_filter(ts, lambda t: t.w = top) AS leaders,
         list_filter(ts, lambda t: t.w * threshold_den >= threshold_num * answered) AS elected
-    FROM asked JOIN fields USING (field) LEFT JOIN answered USING (item, field)
-        LEFT JOIN leading USING (item, field))
+    FROM weighed LEFT JOIN led USING (item, field))
 SELECT item, field, kind, n_asked, n_abstained, simulated, coalesce(n_votes, 0) AS n_votes,
     coalesce(len(ts), 0) AS n_values, coalesce(len(leaders), 0) AS n_leaders,
     to_json(list_transform(leaders, lambda t: t.value)) AS leaders,
@@ -56,10 +63,9 @@ SELECT item, field, kind, n_asked, n_abstained, simulated, coalesce(n_votes, 0) 
     to_json(map_from_entries(list_transform(ts, lambda t: {'k': t.value, 'v': t.n}))) AS n_by,
     to_json(map_from_entries(list_transform(ts, lambda t: {'k': t.value, 'v': t.w / scale})))
         AS weights,
-    coalesce(answered * quorum_den > quorum_num * planned
-        OR (answered = planned AND quorum_num = quorum_den), false) AS quorum,
-    top / answered AS share, (top - coalesce(list_sort(list_transform(ts, lambda t: t.w), 'DESC')[2],
-        0)) / planned AS margin,
+    quorum, top / answered AS share,
+    (top - coalesce(list_sort(list_transform(ts, lambda t: t.w), 'DESC')[2], 0)) / planned
+        AS margin,
     coalesce(top, 0) / scale AS weight_for, coalesce(answered, 0) / scale AS weight_answered,
     planned / scale AS weight_planned
 FROM joined ORDER BY item, position
@@ -68,16 +74,16 @@ _NUMBERS = """
 SELECT item, field, value::DOUBLE AS number, w::BIGINT AS w FROM tallied WHERE kind = 'number'
 ORDER BY item, field, number
 """
-_HEAVY = """
-SELECT item, field, value, sum(w)::BIGINT AS w FROM ballots JOIN fields USING (field)
-WHERE heaviest
-QUALIFY units = max(units) OVER (PARTITION BY item, field) GROUP BY ALL
+_HEAVY = """,
+ranked AS (SELECT *, max(units) OVER (PARTITION BY item, field) AS most FROM ballots)
+SELECT item, field, value, sum(w) FROM ranked JOIN ties USING (item, field)
+WHERE units = most GROUP BY ALL
 """
 _ELECTED = """
 SELECT item, field, value AS key, w / answered AS share, n AS n_votes,
-    w * threshold_den >= threshold_num * answered AS elected
-FROM tallied JOIN answered USING (item, field) JOIN fields USING (field)
-WHERE kind = 'entities' ORDER BY item, position, key
+    quorum AND w * threshold_den >= threshold_num * answered AS elected, simulated
+FROM tallied JOIN weighed USING (item, field, kind) WHERE kind = 'entities'
+ORDER BY item, position, key
 """
 
 
@@ -90,27 +96,23 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     its largest minus its smallest vote; that of entities a JSON array of the elected keys. n_for
     counts votes for the value. Raises AccountingError unless every slot has its row.
     """
-    with ballots.database() as base:
-        _tables(base, votes, study)
+    with _tables(votes, study) as base:
         table = base.execute(_BALLOTS + _COUNTED).df()
-        numbers = base.execute(_BALLOTS + _NUMBERS).df()
-        prefers = any(field.prefer == "heaviest" for field in study.fields.values())
-        heavy = base.execute(_BALLOTS + _HEAVY).df() if prefers else pd.DataFrame()
-    _check_complete(table, study)
-    table = _conclude(table)
-    table = _settle_ties(table, study.fields, heavy)
-    table = _average(table, numbers, study.fields)
-    return _where_applicable(table, study.fields)[_COLUMNS]
+        _check_complete(table, study)
+        table = _stated(table)
+        ties = table.loc[table["status"].eq("tie"), ["item", "field", "candidates"]]
+        table = _settled(table, ties, study.fields, _heavy(base, ties))
+        table = _averaged(table, base.execute(_BALLOTS + _NUMBERS).df(), study.fields)
+    return _where_applicable(_with_counts(table), study.fields)[_COLUMNS]
 
 
 def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Every entity key that a vote names: item, field, key, share, n_votes, elected.
+    """Every entity key that a vote names: item, field, key, share, n_votes, elected, simulated.
 
-    Elected when the weight naming it reaches the field's threshold of the weight that answered,
+    Elected when the weight that names it reaches the field's threshold of the weight that answered,
     empty lists included, and the item has its quorum.
     """
-    with ballots.database() as base:
-        _tables(base, votes, study)
+    with _tables(votes, study) as base:
         return base.execute(_BALLOTS + _ELECTED).df()
 
 
@@ -119,100 +121,160 @@ def count(
     labels: Sequence[str] | None = None,
     weight_of: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """The weighted majority on votes from anywhere: columns item, worker, label; a row an item.
+    """The weighted majority on votes from anywhere (columns item, worker, label), a row an item.
 
-    Labels outside `labels` abstain (n_abstained); workers without a weight have 1. Ties stay
-    undecided, with their candidates; every row is a vote, also a second one of a worker.
+    Labels outside `labels` abstain; workers without a weight have 1. Every row is a vote, also the
+    second one of a worker. Ties stay undecided. Columns: as `decide`, without field and spread.
     """
     frame = pd.read_parquet(votes) if isinstance(votes, Path) else votes
     frame = frame[["item", "worker", "label"]].astype("string")
     stray = frame["label"].isna() if labels is None else ~frame["label"].isin(list(labels))
-    panel = _workers(frame["worker"], weight_of or {})
     table = frame.rename(columns={"worker": "annotator", "label": "value"})
     table = table.assign(field="label", simulated=False, abstained=stray.map({True: "stray"}))
+    workers = {name: (weight_of or {}).get(name, 1.0) for name in sorted(frame["worker"].unique())}
     with ballots.database() as base:
         base.register("votes", table.astype({"abstained": "string"}))
-        base.register("panel", panel)
-        base.register("fields", _fields({"label": Field(description="-")}, Fraction(0), Fraction(1)))
-        counted = base.execute(_BALLOTS + _COUNTED).df()
-    return _conclude(counted)[_COLUMNS].drop(columns=["field", "spread"])
+        base.register("panel", panel := weights.in_units(workers).assign(shared=False))
+        base.register("fields", _fields({"label": Field(description="-")}, Voting(quorum=0), panel))
+        counted = _stated(base.execute(_BALLOTS + _COUNTED).df())
+    unused = {"field", "spread"}
+    return _with_counts(counted)[[name for name in _COLUMNS if name not in unused]]
 
 
-def _tables(base: duckdb.DuckDBPyConnection, votes: Path | pd.DataFrame, study: Study) -> None:
-    """Votes, panel and fields, as the queries expect them."""
-    if isinstance(votes, Path):
-        base.read_parquet(str(votes)).create_view("votes")
-    else:
-        text = {"value": "string", "abstained": "string"}
-        base.register("votes", votes.astype(text))
-    base.register("panel", weights.of_annotators(study))
-    voting = study.voting
-    base.register("fields", _fields(study.fields, weights.exact(voting.quorum), weights.exact(voting.threshold)))
+@contextlib.contextmanager
+def _tables(votes: Path | pd.DataFrame, study: Study) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with votes, panel and fields, as the queries expect them."""
+    with ballots.database() as base:
+        if isinstance(votes, Path):
+            base.read_parquet(str(votes)).create_view("votes")
+        else:
+            base.register("votes", votes.astype({"value": "string", "abstained": "string"}))
+        base.register("panel", panel := weights.of_annotators(study))
+        base.register("fields", _fields(study.fields, study.voting, panel))
+        yield base
 
 
-def _fields(fields: Mapping[str, Field], quorum: Fraction, threshold: Fraction) -> pd.DataFrame:
-    rows = []
+def _fields(fields: Mapping[str, Field], voting: Voting, panel: pd.DataFrame) -> pd.DataFrame:
+    quorum, rows = weights.exact(voting.quorum), []
     for position, (name, field) in enumerate(fields.items()):
-        passed = weights.exact(field.threshold) if field.threshold else threshold
+        threshold = weights.exact(field.threshold or voting.threshold)
         kind = _KINDS.get(field.type, field.type)
-        rows.append((name, position, kind, field.prefer == "heaviest", *passed.as_integer_ratio()))
-    names = ["field", "position", "kind", "heaviest", "threshold_num", "threshold_den"]
+        rows.append((name, position, kind, *threshold.as_integer_ratio()))
+    names = ["field", "position", "kind", "threshold_num", "threshold_den"]
     table = pd.DataFrame(rows, columns=names)
-    return table.assign(quorum_num=quorum.numerator, quorum_den=quorum.denominator)
-
-
-def _workers(workers: pd.Series, weight_of: Mapping[str, float]) -> pd.DataFrame:
-    """The panel table of workers that nobody planned."""
-    names = sorted(workers.unique())
-    written = [weights.exact_weight(weight_of.get(name, 1)) for name in names]
-    scale = math.lcm(*(weight.denominator for weight in written))
-    units = [int(weight * scale) for weight in written]
-    table = pd.DataFrame({"annotator": names, "units": units, "slot_units": units})
-    return table.assign(shared=False, scale=scale)
+    part = {"quorum_num": quorum.numerator, "quorum_den": quorum.denominator}
+    return table.assign(**part, scale=panel["scale"].max())
 
 
 def _check_complete(table: pd.DataFrame, study: Study) -> None:
-    n_wrong = int((table["n_asked"] != study.n_votes).sum())
-    n_fields = table.groupby("item")["field"].size()
-    if n_wrong or (n_fields != len(study.fields)).any():
+    n_wrong = int(table["n_asked"].ne(study.n_votes).sum())
+    n_expected = table["item"].nunique() * len(study.fields)
+    if n_wrong or len(table) != n_expected:
         what = (
-            f"{n_wrong} of {len(table)} item fields do not have a row for each of {study.n_votes} "
-            f"votes, or items lack one of {len(study.fields)} fields. Collect the votes again with "
-            "the study of this run."
+            f"{len(table)} item fields instead of {n_expected}, and {n_wrong} of them do not have "
+            f"one row for each of the {study.n_votes} votes of panel {study.panel}. "
+            "Collect the votes again with this study."
         )
-        raise AccountingError(what, n_wrong=n_wrong)
+        raise AccountingError(what, n_found=len(table), n_expected=n_expected)
 
 
-def _conclude(table: pd.DataFrame) -> pd.DataFrame:
-    """Status and value of each row, before preferences and conditions."""
-    table = table.assign(status="decided", spread=float("nan"), candidates=None)
-    closed, listed = table["kind"].eq("closed"), table["kind"].eq("text") & table["n_values"].gt(1)
-    tie = closed & table["n_leaders"].gt(1)
-    table.loc[tie, "status"], table.loc[listed, "status"] = "tie", "listed"
-    table.loc[~table["quorum"], "status"] = "no_quorum"
-    table["candidates"] = table["leaders"].where(table["status"].eq("tie"))
-    table["candidates"] = table["candidates"].mask(table["status"].eq("listed"), table["named"])
-    single = table["leaders"].map(lambda text: json.loads(text)[0], na_action="ignore")
-    table["value"] = table["elected"].where(table["kind"].eq("entities"), single)
-    return _with_counts(table)
+def _stated(table: pd.DataFrame) -> pd.DataFrame:
+    """Status, value and candidates, before preferences, numbers and conditions."""
+    leaders, kind = table["leaders"], table["kind"]
+    status = pd.Series("decided", index=table.index)
+    status[kind.eq("closed") & table["n_leaders"].gt(1)] = "tie"
+    status[kind.eq("text") & table["n_values"].gt(1)] = "listed"
+    status[~table["quorum"]] = "no_quorum"
+    single = leaders.map(lambda text: json.loads(text)[0], na_action="ignore").astype("string")
+    value = single.mask(kind.eq("entities"), table["elected"]).where(status.eq("decided"))
+    candidates = leaders.where(status.eq("tie"), table["named"])
+    candidates = candidates.where(status.isin(["tie", "listed"]))
+    return table.assign(status=status, value=value, candidates=candidates)
 
 
-def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Votes for and against the value; without a decision there is no value."""
-    table["value"] = table["value"].where(table["status"].eq("decided"))
-    single = table["value"].notna() & table["kind"].isin(["closed", "text"])
-    named = zip(table["value"], table["n_by"], single, strict=True)
-    table["n_for"] = [json.loads(n_by)[value] if one else 0 for value, n_by, one in named]
-    table["n_against"] = (table["n_votes"] - table["n_for"]).where(single, 0)
+def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, dict[str, int]]:
+    """How the annotators with the largest weight voted on ties: (item, field) -> value -> units."""
+    base.register("ties", ties)
+    rows = base.execute(_BALLOTS + _HEAVY).fetchall() if len(ties) else []
+    found: dict[tuple, dict[str, int]] = {}
+    for item, name, value, units in rows:
+        found.setdefault((item, name), {})[value] = units
+    return found
+
+
+def _settled(
+    table: pd.DataFrame, ties: pd.DataFrame, fields: Mapping[str, Field], heavy: dict
+) -> pd.DataFrame:
+    """Ties decided where their field prefers one of the candidates."""
+    for tie in ties.itertuples():
+        of_heavy = heavy.get((tie.item, tie.field), {})
+        value = _preferred(fields[tie.field], json.loads(tie.candidates), of_heavy)
+        if value is not None:
+            table.loc[tie.Index, ["value", "status", "candidates"]] = [value, "decided", None]
     return table
 
 
-def _settle_ties(table: pd.DataFrame, fields: Mapping[str, Field], heavy: pd.DataFrame) -> pd.DataFrame:
-    """Ties of fields that say what they prefer."""
-    heaviest = {key: rows for key, rows in heavy.groupby(["item", "field"])} if len(heavy) else {}
-    for row in table.index[table["status"].eq("tie")]:
-        item, name, leaders = table.loc[row, ["item", "field", "candidates"]]
-        candidates = json.loads(leaders)
-        prefer = fields[name].prefer
-        ...
+def _preferred(field: Field, candidates: list[str], heavy: Mapping[str, int]) -> str | None:
+    if field.prefer == "schema order":
+        return next(value for value in field.allowed if value in candidates)
+    if field.prefer != "heaviest":
+        return field.prefer if field.prefer in candidates else None
+    most = max(heavy.get(value, 0) for value in candidates)
+    leaders = [value for value in candidates if heavy.get(value, 0) == most]
+    return leaders[0] if len(leaders) == 1 else None
+
+
+def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Votes for and against the value; numbers and entity lists have neither."""
+    single = table["value"].notna() & table["kind"].isin(["closed", "text"])
+    rows = zip(table["value"], table["n_by"], single, strict=True)
+    n_for = pd.Series([json.loads(n)[value] if one else 0 for value, n, one in rows], dtype="int64")
+    return table.assign(n_for=n_for, n_against=(table["n_votes"] - n_for).where(single, 0))
+
+
+def _averaged(
+    table: pd.DataFrame, numbers: pd.DataFrame, fields: Mapping[str, Field]
+) -> pd.DataFrame:
+    """Numbers: mean or median of the votes, and their spread."""
+    found = [
+        (item, name, centre(one["number"], one["w"], fields[name].combine), np.ptp(one["number"]))
+        for (item, name), one in numbers.groupby(["item", "field"])
+    ]
+    averages = pd.DataFrame(found, columns=["item", "field", "centre", "spread"])
+    averages = averages.astype({"item": "string", "field": "string", "centre": "string"})
+    table = table.merge(averages, on=["item", "field"], how="left")
+    is_number, decided = table["kind"].eq("number"), table["status"].eq("decided")
+    value = table["value"].mask(is_number, table["centre"].where(decided))
+    plain = {name: table[name].mask(is_number) for name in ("share", "margin")}
+    return table.assign(value=value, **plain)
+
+
+def centre(numbers: Iterable[float], units: Iterable[int], combine: str) -> str:
+    """The weighted mean or median, exact until it is written.
+
+    The median of an even split is the middle between its two sides.
+
+    >>> centre([1, 2, 6], [1, 1, 1], "mean"), centre([1, 2, 6], [1, 1, 2], "median")
+    ('3', '4')
+    """
+    pairs = sorted(zip(map(Fraction, numbers), map(int, units), strict=True))
+    total = sum(unit for _, unit in pairs)
+    if combine == "mean":
+        return ballots.number(float(sum(value * unit for value, unit in pairs) / total))
+    below = list(itertools.accumulate(unit for _, unit in pairs))
+    low = next(n for n, up_to in enumerate(below) if 2 * up_to >= total)
+    high = next(n for n, up_to in enumerate(below) if 2 * up_to > total)
+    return ballots.number(float((pairs[low][0] + pairs[high][0]) / 2))
+
+
+def _where_applicable(table: pd.DataFrame, fields: Mapping[str, Field]) -> pd.DataFrame:
+    """Fields whose condition is not decided as true do not apply to the item."""
+    true = table["status"].eq("decided") & table["value"].eq("true")
+    for name, field in fields.items():
+        if field.when:
+            items = table.loc[true & table["field"].eq(field.when), "item"]
+            outside = table["field"].eq(name) & ~table["item"].isin(items)
+            table.loc[outside, ["value", "candidates"]] = None
+            table.loc[outside, "status"] = "not_applicable"
+            table.loc[outside, ["n_for", "n_against"]] = 0
     return table

@@ -18,8 +18,9 @@ from lib.study import Annotator
 
 # Shorter prefixes are never cached (developers.openai.com/api/docs/guides/prompt-caching).
 MIN_CACHED_TOKENS = 1_024
-# Hours for one queue full of tokens: simulated for batches that take 2 hours (median) and refill of
-# the queue in eighths, 1 to 5 by the service's nature; high is the completion window itself.
+# Our assumption: hours for one queue full of tokens. Simulations of batches that take 2 hours (the
+# median), refilled in eighths of the queue, gave 1 to 5 by how the service schedules; expected lies
+# between, and high is the completion window that the service states.
 HOURS_PER_WAVE = (1, 3, 24)
 
 USD_COLUMNS = ("estimate_usd_low", "estimate_usd_expected", "estimate_usd_high", "worst_case_usd")
@@ -137,10 +138,9 @@ def _sums(rows: pd.DataFrame) -> dict[str, int | float]:
 
 
 def _usd(units: pd.Series) -> float:
-    """The sum in dollars, to the micro-dollar; summed in two parts because int64 ends at $9.2M."""
-    micro, rest = units // UNITS_PER_MICRO_USD, units % UNITS_PER_MICRO_USD
-    n_units = int(micro.sum()) * UNITS_PER_MICRO_USD + int(rest.sum())
-    return round(n_units / UNITS_PER_MICRO_USD) / 1_000_000
+    """The sum in dollars, rounded up to a micro-dollar; in two parts, since int64 ends at $9.2M."""
+    n_micro_usd, rest = units // UNITS_PER_MICRO_USD, units % UNITS_PER_MICRO_USD
+    return (int(n_micro_usd.sum()) - (-int(rest.sum()) // UNITS_PER_MICRO_USD)) / 1_000_000
 
 
 def _limit(
@@ -173,13 +173,14 @@ def totals(estimate: pd.DataFrame) -> dict[str, int | float]:
 
 
 def affordable(priced: pd.DataFrame, max_usd: float, column: str = "units_expected") -> int:
-    """How many of the items, in the order of their first request, can be paid with `max_usd`.
+    """How many items, taken in the order of their first request, `max_usd` can pay for.
 
-    `units_worst` instead of `units_expected` makes it a bound. Items that cost nothing count.
+    With "units_worst" it is a bound: sort the requests as the sample is drawn. Prices of items are
+    rounded up to a micro-dollar; items that cost nothing count.
     """
     items = priced.groupby("item", sort=False)[column].sum()
-    micro_usd = -(-items // UNITS_PER_MICRO_USD)
-    return int((micro_usd.cumsum() <= math.floor(max_usd * 1_000_000)).sum())
+    n_micro_usd = -(-items // UNITS_PER_MICRO_USD)
+    return int((n_micro_usd.cumsum() <= round(max_usd * 1_000_000)).sum())
 
 
 def worst_case_usd(requests: pd.DataFrame, table: models.Table | None = None) -> float:

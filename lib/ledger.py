@@ -18,7 +18,8 @@ import pandas as pd
 from lib.errors import AccountingError, BudgetError, VotebookError
 
 VERSION = 1
-# planned > uploading > uploaded > submitting > submitted > collected; refused when nothing ran.
+# planned > uploading > uploaded > submitting > submitted > collected. A shard that never became a
+# batch may be released: its lines are free to be planned anew.
 OPEN_STATES = ("planned", "uploading", "uploaded", "submitting", "submitted")
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -26,6 +27,7 @@ CREATE TABLE shards (
   shard TEXT PRIMARY KEY, model TEXT NOT NULL, purpose TEXT NOT NULL, state TEXT NOT NULL,
   file TEXT NOT NULL, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
   n_requests INTEGER NOT NULL, n_input_tokens INTEGER NOT NULL, reserved_usd REAL NOT NULL,
+  fields TEXT NOT NULL REFERENCES facts (name), lost_usd REAL NOT NULL DEFAULT 0, unseen_at TEXT,
   n_refusals INTEGER NOT NULL DEFAULT 0, not_before TEXT, changed_at TEXT NOT NULL,
   file_id TEXT UNIQUE, batch_id TEXT UNIQUE, status TEXT, n_completed INTEGER, n_failed INTEGER,
   expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT, error TEXT);
@@ -37,6 +39,7 @@ CREATE TABLE limits (model TEXT PRIMARY KEY, limit_tokens INTEGER NOT NULL, lear
 CREATE TABLE events (
   id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, shard TEXT, detail TEXT NOT NULL);
 """
+_CREATE = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
 
 
 def now() -> str:
@@ -46,16 +49,13 @@ def now() -> str:
 
 @contextlib.contextmanager
 def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
-    """The ledger of a run, created when it is missing; refused when it is newer or damaged."""
-    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
-    try:
-        connection.row_factory = sqlite3.Row
-        if not read_only:
-            _prepare(connection, path)
+    """The ledger of a run, created when it is missing; refused when it is newer or damaged.
+
+    A reader finds an empty one when none is there yet, and changes nothing.
+    """
+    connection = _reader(path) if read_only else _writer(path)
+    with contextlib.closing(connection):
         yield connection
-    finally:
-        connection.close()
 
 
 @contextlib.contextmanager
@@ -70,11 +70,20 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def bind(connection: sqlite3.Connection, name: str, value: str) -> str:
-    """Record a fact once; gives the value that stands there, which may be an earlier one."""
+def bind(connection: sqlite3.Connection, name: str, value: str, *, again: bool = False) -> str:
+    """Record a fact once, or `again`; gives the value that stands there, which may be earlier."""
+    held = fact(connection, name)
+    if held is not None and (not again or held == value):
+        return held
     with writing(connection):
-        connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, value))
-    return connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+    return value
+
+
+def fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """A fact recorded by `bind`, if there is one."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
 
 
 def plan(
@@ -83,20 +92,22 @@ def plan(
     """Record a shard whose file is on disk, with its lines (custom_id, key, attempt).
 
     The unique custom_id refuses a line that any earlier shard holds: it cannot be paid twice.
-    Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`.
+    Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`, and
+    AccountingError for such a line.
     """
     row = {**shard, "state": "planned", "changed_at": now()}
-    names = ", ".join(row)
-    with writing(connection):
-        _afford(connection, shard, max_usd)
-        connection.execute(
-            f"INSERT INTO shards ({names}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names are ours
-            tuple(row.values()),
-        )
-        connection.executemany(
-            "INSERT INTO sends VALUES (?, ?, ?, ?)", [(*send, shard["shard"]) for send in sends]
-        )
-        _note(connection, "planned", shard["shard"], {"n_requests": shard["n_requests"]})
+    query = f"INSERT INTO shards ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - names are ours
+    lines = [(*send, shard["shard"]) for send in sends]
+    try:
+        with writing(connection):
+            afford(connection, max_usd, shard)
+            connection.execute(query, tuple(row.values()))
+            connection.executemany("INSERT INTO sends VALUES (?, ?, ?, ?)", lines)
+            _note(connection, "planned", shard["shard"], {"n_requests": shard["n_requests"]})
+    except sqlite3.IntegrityError as error:
+        what = f"a line of shard {shard['shard']} was sent before and has no outcome ({error})."
+        fix = "Nothing is sent twice: put the run's folder outcomes/ back from a copy."
+        raise AccountingError(f"{what} {fix}", shard=shard["shard"]) from None
 
 
 def move(connection: sqlite3.Connection, shard: str, old: str, new: str, **facts: object) -> None:
@@ -107,10 +118,18 @@ def move(connection: sqlite3.Connection, shard: str, old: str, new: str, **facts
     with writing(connection):
         changed = _set(connection, shard, old, {"state": new, "changed_at": now(), **facts})
         if changed != 1:
-            raise AccountingError(
-                f"shard {shard} is not {old} any more; run the same command again."
-            )
+            raise AccountingError(_taken(shard, old))
         _note(connection, new, shard, facts)
+
+
+def release(connection: sqlite3.Connection, shard: str, old: str, why: str) -> None:
+    """Give up a shard that never became a batch: its lines and its money are free again."""
+    with writing(connection):
+        facts = {"state": "released", "changed_at": now(), "file_id": None, "error": why}
+        if _set(connection, shard, old, facts) != 1:
+            raise AccountingError(_taken(shard, old))
+        connection.execute("DELETE FROM sends WHERE shard = ?", (shard,))
+        _note(connection, "released", shard, {"why": why})
 
 
 def observe(connection: sqlite3.Connection, shard: str, **facts: object) -> None:
@@ -127,6 +146,18 @@ def note(connection: sqlite3.Connection, kind: str, shard: str | None, **detail:
     """Record an event that changes no state: an incident, a refusal, a canary's result."""
     with writing(connection):
         _note(connection, kind, shard, detail)
+
+
+def lose(connection: sqlite3.Connection, shard: dict[str, Any], kind: str, **detail: object) -> None:
+    """Record, once, that a batch of a shard may have been billed and its answers are lost to us."""
+    told = (kind, shard["shard"], json.dumps(detail, default=str))
+    with writing(connection):
+        query = "SELECT count(*) FROM events WHERE kind = ? AND shard = ? AND detail = ?"
+        if connection.execute(query, told).fetchone()[0] == 0:
+            connection.execute(
+                "UPDATE shards SET lost_usd = lost_usd + reserved_usd WHERE shard = ?", told[1:2]
+            )
+            _note(connection, kind, shard["shard"], detail)
 
 
 def learn(connection: sqlite3.Connection, model: str, limit_tokens: int) -> None:
@@ -150,9 +181,9 @@ def shards(connection: sqlite3.Connection, *states: str) -> list[dict[str, Any]]
 
 
 def sends(connection: sqlite3.Connection, shard: str) -> pd.DataFrame:
-    """The lines of a shard: custom_id, key, attempt."""
+    """The lines of a shard in the order of its file: custom_id, key, attempt."""
     rows = connection.execute(
-        "SELECT custom_id, key, attempt FROM sends WHERE shard = ? ORDER BY custom_id", (shard,)
+        "SELECT custom_id, key, attempt FROM sends WHERE shard = ? ORDER BY rowid", (shard,)
     )
     return pd.DataFrame([tuple(row) for row in rows], columns=["custom_id", "key", "attempt"])
 
@@ -176,42 +207,87 @@ def events(connection: sqlite3.Connection) -> pd.DataFrame:
 
 
 def money(connection: sqlite3.Connection) -> tuple[float, float]:
-    """USD spent on collected shards, and the worst case of those still open."""
-    query = f"""SELECT coalesce(sum(settled_usd), 0),
+    """USD spent, and the worst case of the shards still open.
+
+    What may have been billed and cannot be read counts as spent, at its worst case.
+    """
+    query = f"""SELECT coalesce(sum(settled_usd), 0) + coalesce(sum(lost_usd), 0),
         coalesce(sum(reserved_usd) FILTER (WHERE state IN {OPEN_STATES}), 0) FROM shards"""  # noqa: S608 - states are ours
     spent_usd, reserved_usd = connection.execute(query).fetchone()
     return spent_usd, reserved_usd
 
 
-def _afford(connection: sqlite3.Connection, shard: dict[str, Any], max_usd: float) -> None:
+def afford(
+    connection: sqlite3.Connection, max_usd: float, shard: dict[str, Any] | None = None
+) -> None:
+    """Nothing, as long as spend and worst case, with those of a further shard, stay in `max_usd`.
+
+    Raises BudgetError otherwise.
+    """
     spent_usd, reserved_usd = money(connection)
-    needed_usd = spent_usd + reserved_usd + shard["reserved_usd"]
-    if needed_usd > max_usd:
-        raise BudgetError(
-            f"stopped: ${spent_usd:.4f} spent, ${reserved_usd:.4f} at most in flight, and "
-            f"${shard['reserved_usd']:.4f} at most for the next {shard['n_requests']:,} requests to "
-            f"{shard['model']} pass max_usd ${max_usd:.4f}. Raise max_usd or draw a smaller sample.",
-            needed_usd=needed_usd,
-            max_usd=max_usd,
-        )
+    more_usd = shard["reserved_usd"] if shard else 0.0
+    needed_usd = spent_usd + reserved_usd + more_usd
+    if needed_usd <= max_usd:
+        return
+    more = f", ${more_usd:.4f} at most for {shard['n_requests']:,} more requests" if shard else ""
+    raise BudgetError(
+        f"${spent_usd:.4f} spent, ${reserved_usd:.4f} at most in flight{more}: that passes max_usd "
+        f"${max_usd:.4f}. Nothing more is sent; raise max_usd or draw a smaller sample.",
+        needed_usd=needed_usd,
+        max_usd=max_usd,
+    )
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+def _writer(path: Path) -> sqlite3.Connection:
+    connection = _connect(f"{path.resolve().as_uri()}?mode=rwc")
+    if not _version(connection, path, thorough=True):
+        connection.executescript(_CREATE)
+    return connection
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """Opened for writing, so that SQLite may roll back what a crash left, but changes are off."""
+    if path.is_file():
+        connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
+        if _version(connection, path, thorough=False):
+            connection.execute("PRAGMA query_only=ON")
+            return connection
+        connection.close()
+    connection = _connect(":memory:")
+    connection.executescript(_CREATE)
+    return connection
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path, *, thorough: bool) -> int:
+    """The version of the ledger, 0 when it is empty; sets how it is written."""
     try:
-        if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("quick_check failed")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        what = f"the ledger {path} is damaged ({error}). Put a copy of it back before anything is sent."
+        if version > VERSION:
+            what = f"has version {version}; this Votebook knows {VERSION}. Update Votebook."
+            raise VotebookError(f"the ledger {path} {what}", path=str(path))
+    except sqlite3.OperationalError as error:
+        connection.close()
+        what = f"the ledger {path} cannot be used now ({error}). Run the same command again."
         raise VotebookError(what, path=str(path)) from None
-    if version > VERSION:
-        what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
-        raise VotebookError(what, path=str(path))
-    if version == 0:
-        script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
-        connection.executescript(script)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        what = f"the ledger {path} is damaged ({error}). Put a copy back before anything is sent."
+        raise VotebookError(what, path=str(path)) from None
+    return version
+
+
+def _taken(shard: str, old: str) -> str:
+    return f"shard {shard} is not {old} any more; run the same command again."
 
 
 def _set(connection: sqlite3.Connection, shard: str, state: str, facts: dict[str, object]) -> int:

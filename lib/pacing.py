@@ -4,16 +4,18 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-GROWTH, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2, 60.0, 3600.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
 
 
 def learned_limit(message: str) -> int | None:
     """The limit that a `token_limit_exceeded` message names; the only figure to be trusted.
 
+    The same code is given for a limit of requests, which is no limit of tokens: None.
+
     >>> learned_limit("Enqueued token limit reached for m in organization o. Limit: 2,000,000 enqu")
     2000000
     """
-    found = re.search(r"Limit: ([\d,]+)", message)
+    found = re.search(r"Limit: (\d[\d,]*+)(?! enqueued requests)", message)
     return int(found[1].replace(",", "")) if found else None
 
 
@@ -25,7 +27,7 @@ def pause_seconds(n_refusals: int) -> float:
     """
     if not n_refusals:
         return 0.0
-    return min(FIRST_PAUSE_SECONDS * GROWTH ** (n_refusals - 1), LONGEST_PAUSE_SECONDS)
+    return min(FIRST_PAUSE_SECONDS * 2 ** min(n_refusals - 1, 6), LONGEST_PAUSE_SECONDS)
 
 
 def admit(shard_tokens: Sequence[int], enqueued_tokens: int, window_tokens: int | None) -> int:
@@ -51,7 +53,11 @@ def affords(
 ) -> bool:
     """Whether spend, the worst case in flight and the new worst case stay inside `max_usd`.
 
+    Exact: `max_usd` counts as it is written, so that 0.1 + 0.2 is within 0.3.
+
     >>> affords(Fraction(1), Fraction(1), Fraction(1), 3.0)
     True
     """
-    return spent_usd + reserved_usd + needed_usd <= Fraction(max_usd)
+    if max_usd == float("inf"):
+        return True
+    return spent_usd + reserved_usd + needed_usd <= Fraction(str(max_usd))

@@ -8,10 +8,9 @@ All notebooks run from one process, over IPC instead of open TCP ports where the
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ _TYPES = {"str": str, "int": int, "float": float}
 _SECRET = re.compile(r"(api_?key|token|secret|password|passwd|credential)", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(sk|pk|ghp|hf)[-_][A-Za-z0-9_-]{16,}")
 LAST_SENDING = "04_monitor_batches"
+_OURS = {kind.__name__ for kind in (VotebookError, *VotebookError.__subclasses__())}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     }
 
 
+def known_parameters() -> dict[str, Parameter]:
+    """The parameters of all notebooks by name."""
+    return {name: entry for source in notebooks() for name, entry in declared(source).items()}
+
+
 def typed(given: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str | int | float]:
     """The given values with the types of the declared parameters.
 
@@ -58,19 +63,21 @@ def typed(given: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str,
     return {name: _value(name, text, known) for name, text in given.items()}
 
 
-def run(given: Mapping[str, str], say=print) -> tuple[Run, dispatch.Progress | None]:
+def run(
+    given: Mapping[str, str], say: Callable[..., None] = print
+) -> tuple[Run, dispatch.Progress | None]:
     """Execute all notebooks with these parameters and write the report.
 
     Stops behind notebook 04 while answers are still pending. Gives the run and where it stands.
     """
-    sources = notebooks()
-    known = {name: p for source in sources for name, p in declared(source).items()}
-    values = typed(given, known)
+    values = typed(given, known_parameters())
     began = time.monotonic()
-    opened = runs.start(str(values["study"]), str(values.get("run_name", "")))
+    opened = runs.start(
+        str(values["study"]), str(values.get("run_name", "")), str(values.get("panel", ""))
+    )
     progress = None
     with _kernel_settings():
-        for source in sources:
+        for source in notebooks():
             wanted = {name: values[name] for name in declared(source) if name in values}
             started = time.monotonic()
             say(f"{source.stem:24}", end="", flush=True)
@@ -90,49 +97,83 @@ def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> Non
 
     Raises VotebookError with the last line of the failing cell.
     """
+    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    transport = {"transport": "ipc"} if os.name == "posix" else {}
     failure = None
-    with runs.replacing(target) as part:
+    with tempfile.TemporaryDirectory() as folder, runs.replacing(target) as part:
+        draft = Path(folder) / source.name
         try:
             papermill.execute_notebook(
                 str(source),
-                f"{part}",
+                str(draft),
                 dict(parameters),
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(runs.ROOT),
-                config=Config({"KernelManager": transport}),
+                config=Config({"KernelManager": _transport()}),
+                extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
             )
         except PapermillExecutionError as error:
             failure = error
+        notebook = nbformat.read(draft, as_version=4)
+        for path in ("input_path", "output_path"):  # they name folders of this machine
+            notebook.metadata.papermill.pop(path, None)
+        nbformat.write(notebook, str(part))
     if failure:
         raise VotebookError(_last_line(failure), notebook=source.stem) from None
 
 
-def _last_line(error) -> str:
+def refresh() -> None:
+    """Run the sources on the sample study and keep the outputs of their check cells: new references.
+
+    nbval compares with them; this is the only way in which they change.
+    """
+    import nbformat
+    import papermill
+    from traitlets.config import Config
+
+    with _kernel_settings(), tempfile.TemporaryDirectory() as folder:
+        os.environ["VOTEBOOK_OUTPUTS"] = folder
+        for source in notebooks():
+            config = Config({"KernelManager": _transport()})
+            done = papermill.execute_notebook(
+                str(source), None, kernel_name="python3", progress_bar=False, config=config
+            )
+            notebook = nbformat.read(source, as_version=4)
+            executed = [cell for cell in done.cells if cell.cell_type == "code"]
+            sources = [cell for cell in notebook.cells if cell.cell_type == "code"]
+            for cell, run_cell in zip(sources, executed, strict=True):
+                kept = "keep_output" in cell.metadata.get("tags", [])
+                cell.execution_count = run_cell.execution_count
+                cell.outputs = run_cell.outputs if kept else []
+            nbformat.write(notebook, str(source))
+
+
+def _last_line(error: Exception) -> str:
+    """What the failing cell said last: our own errors speak for themselves."""
     name = error.ename.rsplit(".", 1)[-1]
-    return f"{name}: {error.evalue}" if name not in _OURS else str(error.evalue)
+    return error.evalue if name in _OURS else f"{name}: {error.evalue}"
 
 
-_OURS = {kind.__name__ for kind in [VotebookError, *VotebookError.__subclasses__()]}
+def _transport() -> dict[str, str]:
+    """IPC where the system has it: no open ports, and no warning about unencrypted ones."""
+    return {"transport": "ipc"} if os.name == "posix" else {}
 
 
 @contextlib.contextmanager
 def _kernel_settings() -> Iterator[None]:
     """A short runtime folder of our own: socket paths are limited to about 107 bytes."""
-    folder = tempfile.mkdtemp(prefix="vb")
     before = dict(os.environ)
-    os.environ |= {"JUPYTER_RUNTIME_DIR": folder, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="vb") as folder:
+        os.environ.update(JUPYTER_RUNTIME_DIR=folder, PYDEVD_DISABLE_FILE_VALIDATION="1")
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def _value(name: str, text: str, known: Mapping[str, Parameter]) -> str | int | float:

@@ -13,7 +13,8 @@ import orjson
 import pandas as pd
 
 from lib import models, tokens
-from lib.study import Annotator, Attribute, Field, Study, Value
+from lib.fields import Attribute, Field, Value
+from lib.study import Annotator, Study
 
 ENDPOINT = "/v1/chat/completions"
 DEFAULT_CAP_TOKENS = 4000
@@ -47,9 +48,9 @@ def enclose(text: str) -> str:
     """The user message: the text between markers with its digest.
 
     >>> print(enclose("Lovely soup."))
-    <<<DOCUMENT 3edc7ec7a9ecb3a8>>>
+    <<<DOCUMENT a1b7032a51b8a374>>>
     Lovely soup.
-    <<<END DOCUMENT 3edc7ec7a9ecb3a8>>>
+    <<<END DOCUMENT a1b7032a51b8a374>>>
     """
     mark = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"<<<DOCUMENT {mark}>>>\n{text}\n<<<END DOCUMENT {mark}>>>"
@@ -82,7 +83,10 @@ def cap_of(annotator: Annotator) -> int:
 
 
 def key(template: str, text_sha256: str, repeat: int) -> str:
-    """The content address of a request: equal questions have equal keys on every machine."""
+    """The content address of a request: equal questions have equal keys on every machine.
+
+    It names the first attempt: a retry with a larger cap or a fallback model keeps the key.
+    """
     return hashlib.sha256(f"{template}:{text_sha256}:{repeat}".encode()).hexdigest()
 
 
@@ -102,12 +106,26 @@ def custom_id(request_key: str, attempt: int) -> str:
 
 
 def line(study: Study, model: str, annotator: Annotator, cap: int, text: str, name: str) -> bytes:
-    """One line of a shard, with its newline."""
-    content = body(study, model, annotator, cap, text)
-    return orjson.dumps(
-        {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": content},
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    """One line of a shard, with its newline; for many lines take `frame` once and `fill` it."""
+    return fill(frame(study, model, annotator, cap), text, name)
+
+
+def frame(study: Study, model: str, annotator: Annotator, cap: int) -> tuple[bytes, bytes]:
+    """The bytes before and after the text that all lines with these settings share."""
+    content = body(study, model, annotator, cap, "")
+    whole = orjson.dumps({"method": "POST", "url": ENDPOINT, "body": content})
+    # Subtle: quotes inside of JSON strings are escaped, so only the message itself looks like this.
+    message = orjson.dumps(content["messages"][1])
+    before, after = whole.split(message)
+    head, tail = message.split(orjson.dumps(enclose("")))
+    return before[1:] + head, tail + after + b"\n"
+
+
+def fill(parts: tuple[bytes, bytes], text: str, name: str) -> bytes:
+    """The line that asks about `text` under the custom_id `name`."""
+    before, after = parts
+    custom, content = orjson.dumps(name), orjson.dumps(enclose(text))
+    return b'{"custom_id":' + custom + b"," + before + content + after
 
 
 def requests(study: Study, items: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -133,10 +151,16 @@ def sample(items: pd.Series, n: int) -> pd.Series:
     >>> bool((sample(items, 3) <= sample(items, 5)).all()), int(sample(items, 5).sum())
     (True, 5)
     """
-    if n == 0 or n >= len(items):
-        return pd.Series(True, index=items.index)
+    return pd.Series(True, index=items.index) if n == 0 else draw_order(items) <= n
+
+
+def draw_order(items: pd.Series) -> pd.Series:
+    """The place of each item in the random order in which samples are drawn, from 1.
+
+    The order comes from the items' ids alone, so that it is the same in every run.
+    """
     drawn = items.map(lambda item: hashlib.sha256(item.encode()).hexdigest())
-    return drawn.rank(method="first") <= n
+    return drawn.rank(method="dense").astype("int64")
 
 
 def _plan(study: Study, name: str) -> dict[str, Any]:
@@ -146,7 +170,7 @@ def _plan(study: Study, name: str) -> dict[str, Any]:
     empty = body(study, annotator.model, annotator, cap, "")
     encoding = models.facts(annotator.model).encoding
     static, answer_format = empty["messages"][:1], empty["response_format"]
-    frame = line(study, annotator.model, annotator, cap, "", custom_id("0" * 64, 0))
+    shortest = line(study, annotator.model, annotator, cap, "", custom_id("0" * 64, 0))
     return {
         "annotator": name,
         "model": annotator.model,
@@ -154,7 +178,7 @@ def _plan(study: Study, name: str) -> dict[str, Any]:
         "encoding": encoding,
         "template": template(study, annotator),
         "n_prefix_tokens": tokens.count_requests(static, [], encoding, answer_format)[0],
-        "n_bytes": len(frame) - len(orjson.dumps(enclose(""))),
+        "n_bytes": len(shortest) - len(orjson.dumps(enclose(""))),
         "max_output_tokens": cap,
     }
 
@@ -171,17 +195,12 @@ def _asked(
         }
     )
     rows = rows.loc[rows.index.repeat(plan["repeats"])].reset_index(drop=True)
-    rows["repeat"] = rows.groupby("item", sort=False).cumcount()
+    rows["repeat"] = list(range(plan["repeats"])) * len(frame)
     rows["key"] = [
         key(plan["template"], sha256, repeat)
         for sha256, repeat in zip(rows.pop("sha256"), rows["repeat"], strict=True)
     ]
-    return rows.assign(
-        **{
-            name: plan[name]
-            for name in ("annotator", "model", "n_prefix_tokens", "max_output_tokens")
-        }
-    )
+    return rows.assign(**{name: plan[name] for name in _SAME})
 
 
 def _described(field: Field | Attribute) -> str:

@@ -91,7 +91,9 @@ def _keep_safe_outputs(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
-                output["data"] = {kind: output["data"][kind] for kind in kept if kind in output["data"]}
+                output["data"] = {
+                    kind: output["data"][kind] for kind in kept if kind in output["data"]
+                }
 
 
 def _index(run: Run, executed: list[Path]) -> str:
@@ -102,7 +104,11 @@ def _index(run: Run, executed: list[Path]) -> str:
         if collect.is_simulated(run)
         else ""
     )
-    body = [f"<h1>{html.escape(study.title)}</h1>", f"<p>{html.escape(study.question)}</p>", simulated]
+    body = [
+        f"<h1>{html.escape(study.title)}</h1>",
+        f"<p>{html.escape(study.question)}</p>",
+        simulated,
+    ]
     body.append(f"<p>{html.escape(repr(run))}</p>")
     for path in executed:
         notebook = nbformat.read(path, as_version=4)

@@ -5,9 +5,13 @@ not at all.
 """
 
 import contextlib
+import json
 import os
+import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +19,7 @@ import yaml
 
 from lib import study as studies
 from lib import yamls
-from lib.errors import AccountingError, StudyError
+from lib.errors import AccountingError, StudyError, VotebookError
 from lib.study import Study
 
 if TYPE_CHECKING:
@@ -34,9 +38,10 @@ class Run:
     note: str = ""
 
     def __repr__(self) -> str:
-        """One line that a notebook can show: run, panel, and whether the study has changed since."""
+        """One line that a notebook can show: run, panel, and what to know about the study."""
         panel = ", ".join(f"{a.model} x {a.repeats}" for a in self.study.annotators.values())
-        return f"Run {self.name}: study {self.study.name}, panel {self.study.panel} ({panel}){self.note}"
+        study = f"study {self.study.name}, panel {self.study.panel} ({panel})"
+        return f"Run {self.name}: {study}{self.note}"
 
     def path(self, name: str) -> Path:
         """Where the run keeps the file or folder `name`."""
@@ -63,52 +68,85 @@ MADE_IN = {
     "votes": "05_aggregate_votes",
     "consensus": "05_aggregate_votes",
     "entities": "05_aggregate_votes",
+    "index": "05_aggregate_votes",
     "verdicts": "06_reach_verdicts",
 }
 
 
 def outputs() -> Path:
-    """The folder of all runs: `VOTEBOOK_OUTPUTS` (a larger disk, say) or `outputs/` in the workspace."""
-    return Path(os.environ.get("VOTEBOOK_OUTPUTS") or ROOT / "outputs")
+    """The folder of all runs: `VOTEBOOK_OUTPUTS` (a larger disk, say) or `outputs/` here."""
+    return Path(os.environ.get("VOTEBOOK_OUTPUTS") or ROOT / "outputs").expanduser()
 
 
 def study_folder(study: str) -> Path:
-    """The folder of a study given by name (`allergy`) or by path (`~/my-study`)."""
-    path = Path(study).expanduser()
-    return path.resolve() if len(path.parts) > 1 or path.is_absolute() else ROOT / "data" / study
+    """The folder of a study given by name (`allergy`) or by path (`~/my-study`, `./my-study`).
+
+    >>> study_folder("allergy") == ROOT / "data" / "allergy"
+    True
+    """
+    path = Path(study)
+    return ROOT / "data" / study if path.name == study else path.expanduser().resolve()
 
 
 def start(study: str, run_name: str = "", panel: str = "") -> Run:
     """Read the study, check it, and freeze it into the run; notebook 01 begins with this.
 
     A study that has changed is frozen anew: requests and answers are found by content, so that
-    nothing is paid twice.
+    nothing is paid twice. Raises StudyError when the run holds another study.
     """
     read = studies.load(study_folder(study), panel)
-    run = Run(run_name or read.name, outputs() / (run_name or read.name), read)
+    path = _folder(run_name or read.name) / "study.lock.yml"
+    if path.is_file():
+        _check_same(path, studies.thaw(path).name, read.name)
     lock = yaml.safe_dump(studies.freeze(read), allow_unicode=True, sort_keys=False, width=100)
-    path = run.path("study.lock.yml")
     if not path.is_file() or path.read_text(encoding="utf-8") != lock:
         with replacing(path) as part:
             part.write_text(lock, encoding="utf-8")
-    return run
+    warnings = studies.check_models(read, datetime.now(UTC).date())
+    note = "".join(f"; warning: {warning}" for warning in warnings)
+    return Run(path.parent.name, path.parent, read, note)
 
 
 def open_run(study: str, run_name: str = "") -> Run:
     """The run as notebook 01 froze it; says so when the study has been changed since."""
-    name = run_name or study_folder(study).name
-    lock = outputs() / name / "study.lock.yml"
+    written = study_folder(study).name
+    lock = _folder(run_name or written) / "study.lock.yml"
     if not lock.is_file():
-        raise StudyError(
-            f"there is no run {name!r} yet: run 01_load_documents first.", file=str(lock)
-        )
+        what = f"there is no run {lock.parent.name!r} yet: run 01_load_documents first."
+        raise StudyError(what, file=str(lock))
     frozen = studies.thaw(lock)
-    now = (
-        studies.load(Path(frozen.folder), frozen.panel) if Path(frozen.folder).is_dir() else frozen
-    )
-    changed = [part for part in studies.PARTS if getattr(now, part) != getattr(frozen, part)]
-    note = f"; changed since 01: {', '.join(changed)}. Run 01 again to use it." if changed else ""
-    return Run(name, lock.parent, frozen, note)
+    _check_same(lock, frozen.name, written)
+    return Run(lock.parent.name, lock.parent, frozen, _changes(frozen))
+
+
+def _folder(run_name: str) -> Path:
+    """The folder of a run, which is one below `outputs` and nowhere else."""
+    if not re.fullmatch(r"[\w-][\w.-]{0,79}", run_name):
+        what = f"{run_name!r} cannot be a run's name: letters, digits, '-', '_' and '.' alone, at"
+        raise StudyError(f"{what} most 80, no '.' first. Choose another --run NAME.")
+    return outputs() / run_name
+
+
+def _check_same(lock: Path, held: str, wanted: str) -> None:
+    if held != wanted:
+        what = f"run {lock.parent.name!r} holds the study {held!r}, not {wanted!r}."
+        raise StudyError(f"{what} Choose another run name (--run NAME).", file=str(lock))
+
+
+def _changes(frozen: Study) -> str:
+    """What has been changed in the study since it was frozen; results stay readable whatever it is."""
+    folder = Path(frozen.folder)
+    if not folder.is_dir():
+        return ""
+    try:
+        now = studies.load(folder, frozen.panel)
+    except VotebookError as error:
+        return f"; the study cannot be used as it is now: {error}"
+    before, after = frozen.model_dump(mode="json"), now.model_dump(mode="json")
+    # Subtle: as text, because the order of values counts (it is shown to the models) and dicts
+    # compare without it.
+    changed = [p for p in studies.PARTS if json.dumps(before[p]) != json.dumps(after[p])]
+    return f"; changed since 01: {', '.join(changed)}. Run 01 again to use it." if changed else ""
 
 
 @contextlib.contextmanager
@@ -119,14 +157,16 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         sync(part)
+        crash_point("file synced")
         part.replace(path)
         sync(path.parent)
+        crash_point("file in place")
     finally:
         part.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Make a file or folder durable on disk; folders cannot be opened on Windows and need not be."""
+    """Make a file or folder durable on disk; on Windows folders need nothing."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -139,7 +179,7 @@ def sync(path: Path) -> None:
 def stream(
     path: Path, columns: list[str] | None = None, rows: int = 5000
 ) -> "Iterator[pd.DataFrame]":
-    """The rows of a Parquet file as frames of at most `rows`: memory does not grow with the file."""
+    """The rows of a Parquet file as frames of at most `rows`, so that memory stays bounded."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
@@ -148,7 +188,7 @@ def stream(
 
 
 def write_stream(frames: "Iterator[pd.DataFrame]", path: Path) -> int:
-    """Write frames as the row groups of one Parquet file, whole or not at all; gives the row count."""
+    """Write frames as row groups of one Parquet file, whole or not at all; gives the row count."""
     import pyarrow
     import pyarrow.parquet
 
@@ -170,7 +210,28 @@ def write_stream(frames: "Iterator[pd.DataFrame]", path: Path) -> int:
     return n_rows
 
 
+def write_csv(frame: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV with a byte order mark, as spreadsheets expect, whole or not at all."""
+    with replacing(path) as part:
+        frame.to_csv(part, index=False, encoding="utf-8-sig")
+
+
 def write_table(frame: "pd.DataFrame", path: Path) -> None:
     """Write a table as Parquet, whole or not at all."""
     with replacing(path) as part:
         frame.to_parquet(part, index=False, compression="zstd")
+
+
+def crash_point(name: str) -> None:
+    """End the process at once where VOTEBOOK_CRASH="name:hit" says so; otherwise do nothing.
+
+    Crashes at named places, from the first hit on, prove that nothing is paid twice or lost.
+    """
+    asked, _, hit = os.environ.get("VOTEBOOK_CRASH", "").rpartition(":")
+    if asked == name:
+        _hits.append(name)
+        if len(_hits) == int(hit):
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+_hits: list[str] = []

@@ -2,7 +2,8 @@
 
 The two calls that pay or leave orphans, upload and create, are made once: the client's retries
 are off for them, because it would send up to three and keep one. Every fault becomes a
-ServiceError that says whether the call may have had an effect (`unclear`) and holds no secret.
+ServiceError that says whether the call may have had an effect (`unclear`) and whether asking again
+is of no use (`final`), and holds no secret.
 """
 
 import contextlib
@@ -10,18 +11,25 @@ import gzip
 import os
 import re
 import shutil
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 
 from lib import local_api, runs
 from lib.errors import ServiceError
 
 LOCAL = "local"
-_STOPPING = {401: "OPENAI_API_KEY is wrong or revoked", 403: "the project has no access"}
+_ADVICE = {
+    401: "Set OPENAI_API_KEY to a key that is valid there, then run the same command again.",
+    403: "Ask for access in the settings of the project that the key belongs to.",
+    429: "It is tried again after a pause.",
+    "insufficient_quota": "Add credit to the account, then run the same command again.",
+}
 
 
 @dataclass(frozen=True)
@@ -45,20 +53,16 @@ class Service:
 
 
 def connect(name: str) -> Service:
-    """The service by name: `local` (started when needed), `openai`, or the base URL of another."""
+    """The service by name: `local` (started when needed), `openai`, or the base URL of another.
+
+    `openai` is at OPENAI_BASE_URL when that is set. The key is OPENAI_API_KEY, from nowhere else.
+    """
     if name == LOCAL:
         found = local_api.start(runs.outputs() / ".local_api")
         client = openai.OpenAI(base_url=found["base_url"], api_key=found["token"], timeout=60)
         return Service(LOCAL, client, free=True, grace_seconds=1, poll_seconds=0.2)
-    url = os.environ.get("OPENAI_BASE_URL") if name == "openai" else name
-    if url and not re.match(r"https?://", url):
-        what = f"service {name!r} is neither local, openai nor a URL that begins with http."
-        raise ServiceError(what, code="unknown_service")
-    key = os.environ.get("OPENAI_API_KEY")
-    if not key:
-        what = "OPENAI_API_KEY is not set: export it in the shell that starts this, never in a file here."
-        raise ServiceError(what, code="no_key")
-    client = openai.OpenAI(base_url=url or None, api_key=key, timeout=600)
+    url = _base_url(name)
+    client = openai.OpenAI(base_url=url, api_key=_key(), timeout=600)
     return Service(url or "openai", client, free=False, grace_seconds=120, poll_seconds=30)
 
 
@@ -66,7 +70,7 @@ def upload(service: Service, path: Path, name: str) -> str:
     """Upload a shard as `name`; gives the file id. Called once: a lost answer is found by name."""
     with _faults(service), path.open("rb") as file:
         part = (name, file, "application/jsonl")
-        return _once(service).files.create(file=part, purpose="batch").id
+        return _read(service, _once(service).files.create(file=part, purpose="batch"))["id"]
 
 
 def create(
@@ -77,13 +81,13 @@ def create(
         batch = _once(service).batches.create(
             input_file_id=file_id, endpoint=endpoint, completion_window="24h", metadata=metadata
         )
-        return batch.to_dict()
+        return _read(service, batch)
 
 
 def retrieve(service: Service, batch_id: str) -> dict[str, Any]:
     """The batch as the service sees it now."""
     with _faults(service):
-        return service.client.batches.retrieve(batch_id).to_dict()
+        return _read(service, service.client.batches.retrieve(batch_id))
 
 
 def cancel(service: Service, batch_id: str) -> None:
@@ -95,15 +99,15 @@ def cancel(service: Service, batch_id: str) -> None:
 def batches(service: Service) -> Iterator[dict[str, Any]]:
     """Every batch that the service lists, over all pages, newest first."""
     with _faults(service):
-        for batch in service.client.batches.list(limit=100):
-            yield batch.to_dict()
+        for page in service.client.batches.list(limit=100).iter_pages():
+            yield from _listed(service, page)
 
 
 def files(service: Service) -> Iterator[dict[str, Any]]:
     """Every input file that the service lists, over all pages."""
     with _faults(service):
-        for file in service.client.files.list(purpose="batch"):
-            yield file.to_dict()
+        for page in service.client.files.list(purpose="batch").iter_pages():
+            yield from _listed(service, page)
 
 
 def delete_file(service: Service, file_id: str) -> None:
@@ -128,8 +132,61 @@ def compress(path: Path) -> None:
     path.unlink()
 
 
+def queue_refusal(batch: dict[str, Any]) -> str | None:
+    """What a batch says that failed because the queue of its model is full; nothing otherwise.
+
+    >>> queue_refusal({"status": "completed", "errors": None}) is None
+    True
+    """
+    faults = (batch.get("errors") or {}).get("data") or []
+    said = [f.get("message") for f in faults if f.get("code") == "token_limit_exceeded"]
+    return str(said[0]) if said and batch.get("status") == "failed" else None
+
+
+def _base_url(name: str) -> str | None:
+    """Where the named service is; nothing for the client's own default."""
+    url = name if name != "openai" else os.environ.get("OPENAI_BASE_URL", "").strip()
+    if not url:
+        return None
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        where = "OPENAI_BASE_URL" if name == "openai" else "service"
+        what = f"{where} {name if name != 'openai' else url!r} is no base URL such as https://api.example.org/v1."
+        raise ServiceError(f"{what} Other services: local, openai.", code="unknown_service")
+    if parts.username or parts.password or parts.query:
+        what = "the base URL holds a password or a query, which would stand in the ledger and in messages."
+        raise ServiceError(f"{what} Put the key into OPENAI_API_KEY.", code="secret_in_url")
+    return url.rstrip("/")
+
+
+def _key() -> str:
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        what = "OPENAI_API_KEY is not set: export it in the shell that starts this, never in a file here."
+        raise ServiceError(what, code="no_key")
+    if not re.fullmatch(r"[!-~]+", key):
+        what = "OPENAI_API_KEY holds a blank or a character that no key has: copy it anew."
+        raise ServiceError(what, code="bad_key")
+    return key
+
+
 def _once(service: Service) -> openai.OpenAI:
     return service.client.with_options(max_retries=0)
+
+
+def _read(service: Service, answer: object) -> dict[str, Any]:
+    """An object of the API as a dict; without an id, nobody knows what the call has done."""
+    found = answer.to_dict() if isinstance(answer, openai.BaseModel) else {}
+    if not isinstance(found.get("id"), str) or not found["id"]:
+        raise _strange(service)
+    return found
+
+
+def _listed(service: Service, page: Any) -> list[dict[str, Any]]:
+    """The objects of a page. A page without a list is a fault: it must not pass for an empty one."""
+    if not isinstance(getattr(page, "data", None), list):
+        raise _strange(service)
+    return [_read(service, one) for one in page.data]
 
 
 @contextlib.contextmanager
@@ -138,35 +195,42 @@ def _faults(service: Service, passing: tuple[int, ...] = ()) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        if error.status_code in passing:
-            return
-        raise _refusal(service, error) from None
-    except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
+        if error.status_code not in passing:
+            raise _refusal(service, error) from None
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
         cause = f"{type(error).__name__}: {error.__cause__ or error}"
-        what = f"{service.name} did not answer ({_clean(cause)}). Run the same command again."
-        raise ServiceError(what, code="no_answer", status=0, unclear=True) from None
+        what = f"{service.name} did not answer ({_clean(service, cause)})."
+        facts = {"code": "no_answer", "status": 0, "unclear": True, "final": False}
+        raise ServiceError(f"{what} Run the same command again.", **facts) from None
+    except (openai.APIResponseValidationError, ValueError, AttributeError):
+        # The client raises these, or hands back bare text, when an answer is cut or no JSON.
+        raise _strange(service) from None
+
+
+def _strange(service: Service) -> ServiceError:
+    what = f"{service.name} answered in a form that the Batch API does not have, or cut it off."
+    facts = {"code": "strange_answer", "status": 200, "unclear": True, "final": False}
+    return ServiceError(f"{what} Run the same command again.", **facts)
 
 
 def _refusal(service: Service, error: openai.APIStatusError) -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
-    said, code = _clean(str(body.get("message") or error.message)), body.get("code")
-    why = _STOPPING.get(error.status_code) or (
-        "no credit is left" if code == "insufficient_quota" else ""
-    )
-    what = f"{service.name} answered {error.status_code}: {said}" + (f" ({why})" if why else "")
+    status, code = error.status_code, body.get("code")
+    said = _clean(service, str(body.get("message") or "no reason given")).rstrip(".")
+    unclear = status >= 500 or status in (408, 409)
+    no_credit = code == "insufficient_quota"
+    advice = _ADVICE.get(code if no_credit else status, "")
     return ServiceError(
-        what,
+        f"{service.name} answered {status}: {said}. {advice}".rstrip(),
         code=code,
-        status=error.status_code,
-        unclear=error.status_code >= 500,
+        status=status,
+        unclear=unclear,
         request_id=error.request_id,
-        final=bool(why),
+        final=no_credit or not (unclear or status == 429),
     )
 
 
-def _clean(text: str) -> str:
-    """Text without anything that looks like a key, cut to a readable length."""
-    key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        text = text.replace(key, "[key]")
-    return re.sub(r"\bsk-[\w*-]{4,}", "[key]", text)[:500]
+def _clean(service: Service, text: str) -> str:
+    """Text without the key or anything that looks like one, on one line of a readable length."""
+    text = text.replace(service.client.api_key, "[key]")
+    return " ".join(re.sub(r"\b(sk|sess)-[\w*-]{4,}", "[key]", text).split())[:500]

@@ -5,24 +5,29 @@ right name, and nothing is guessed.
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lib import parts, policies, yamls
-from lib.errors import StudyError
+from lib import fields as questions
+from lib import folder as folders
+from lib import models, parts, policies, yamls
+from lib.errors import ModelError
+from lib.fields import Field, FieldName
 from lib.parts import Part
 from lib.policies import Policy
 
-Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-FieldName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
+Name = Annotated[str, pydantic.StringConstraints(pattern=folders.NAME)]
 Weight = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
-PARTS = ("corpus", "items", "prompt", "fields", "panels", "panel", "policies", "voting")
+PARTS = ("corpus", "groups", "items", "prompt", "fields", "panels", "panel", "policies")
+PARTS += ("voting", "sending", "k")
 FORMATS = ("auto", "british-library", "txt", "json", "jsonl", "csv", "parquet")
 
 
@@ -55,48 +60,6 @@ class Items(Part):
     long: Literal["passages", "cut", "refuse"] = "passages"
 
 
-class Value(Part):
-    """One allowed value of a field, described for the annotators."""
-
-    description: Text
-    cues: list[str] = []
-
-
-class Attribute(Part):
-    """One member of an entity besides its name; null where unknown."""
-
-    description: Text
-    type: Literal["text", "integer", "number", "names"] = "text"
-    values: list[str] = []
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class Field(Part):
-    """One question in the answer.
-
-    `when` names a boolean field that must be true for this one to apply; `prefer` says how a tie
-    is decided (a value, "schema order" or "heaviest"); `threshold` elects entities.
-    """
-
-    description: Text
-    type: Literal["category", "boolean", "integer", "number", "text", "entities"] = "category"
-    values: dict[str, Value] = {}
-    default: str | None = None
-    when: str | None = None
-    prefer: str | None = None
-    attributes: dict[FieldName, Attribute] = {}
-    threshold: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
-    combine: Literal["mean", "median"] = "mean"
-    minimum: float | None = None
-    maximum: float | None = None
-
-    @property
-    def allowed(self) -> list[str]:
-        """The values that a vote may have, in schema order; empty when they are not a closed set."""
-        return ["true", "false"] if self.type == "boolean" else list(self.values)
-
-
 class Annotator(Part):
     """A model with its settings, asked `repeats` times about every item."""
 
@@ -104,13 +67,13 @@ class Annotator(Part):
     repeats: int = pydantic.Field(default=1, ge=1, le=20)
     weight: Weight = 1.0
     parameters: dict[str, str | int | float | bool] = {}
-    fallback: list[str] = []
+    fallback: list[Text] = []
 
 
 class Panel(Part):
     """The annotators of a study and whether their weight is the model's or each repeat's."""
 
-    annotators: dict[Name, Annotator]
+    annotators: Annotated[dict[Name, Annotator], pydantic.Field(min_length=1)]
     weights: Literal["per_model", "per_repeat"] = "per_model"
     description: str = ""
 
@@ -118,7 +81,7 @@ class Panel(Part):
 class Voting(Part):
     """Share of the planned weight that must be passed, and the default entity threshold."""
 
-    quorum: Share = 0.5
+    quorum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.5
     threshold: Annotated[float, pydantic.Field(gt=0, le=1)] = 1 / 3
 
 
@@ -138,12 +101,12 @@ class Study(Part):
     name: Name
     title: Text
     question: Text
-    corpus: dict[Name, Source]
+    corpus: Annotated[dict[Name, Source], pydantic.Field(min_length=1)]
     groups: Groups | None = None
     items: Items = Items()
-    fields: dict[FieldName, Field]
+    fields: Annotated[dict[FieldName, Field], pydantic.Field(min_length=1)]
     panel: Name
-    panels: dict[Name, Panel]
+    panels: Annotated[dict[Name, Panel], pydantic.Field(min_length=1)]
     voting: Voting = Voting()
     sending: Sending = Sending()
     k: list[Annotated[int, pydantic.Field(ge=1)]] = []
@@ -165,30 +128,51 @@ class Study(Part):
 def load(folder: Path, panel: str = "") -> Study:
     """The study in `folder`, checked as a whole; `panel` overrides the study's choice.
 
-    Raises StudyError with file and line for anything that is wrong, missing or unknown.
+    Raises StudyError with file and line for anything that is wrong, missing or unknown, and
+    ModelError for a model that the chosen panel cannot use today.
     """
-    path = folder / "study.yml"
-    if not path.is_file():
-        raise StudyError(_no_study(folder), file=str(path), line=None)
-    data, lines = yamls.read(path)
-    if not isinstance(data, dict):
-        raise yamls.problem(path, 1, "expected a mapping with title, corpus, fields and panels")
-    read = {file: yamls.read(file) for file in sorted((folder / "policies").glob("*.yml"))}
+    path, data, lines = folders.study_file(folder)
+    read = {file: yamls.read(file) for file in folders.policy_files(folder)}
+    fields = questions.united(data.get("fields"), (path, lines), read)
     whole = {
         **data,
         "name": folder.name,
-        "folder": str(folder),
-        "prompt": _prompt(folder),
-        "fields": _union(data.get("fields", {}), path, read),
+        "folder": str(folder.absolute()),
+        "prompt": folders.prompt(folder),
+        "fields": fields,
         **({"panel": panel} if panel else {}),
     }
     study = parts.parse(Study, whole, path, lines)
-    _check(study, path, lines)
+    questions.check(study.fields, (path, lines), read)
+    for at, what in _faults(study, n_policies=len(read)):
+        raise yamls.problem(path, yamls.line_of(lines, *at), what)
+    check_models(study, datetime.now(UTC).date(), lines)
+    dated = any(source.date for source in study.corpus.values())
     parsed = {
-        file.stem: policies.parse(file, data, lines, study.fields)
-        for file, (data, lines) in read.items()
+        file.stem: policies.parse(file, *content, study.fields, ks=study.k, dated=dated)
+        for file, content in read.items()
     }
     return study.model_copy(update={"policies": parsed})
+
+
+def check_models(study: Study, today: date, lines: Mapping[tuple, int] | None = None) -> list[str]:
+    """Warnings about the models of the chosen panel, each once: those that are shut down soon.
+
+    A fallback gets the annotator's parameters, so it must accept them too. Raises ModelError, with
+    the line when the `lines` of study.yml are given.
+    """
+    path, warnings = Path(study.folder) / "study.yml", []
+    for name, annotator in study.annotators.items():
+        for place, model in _models(annotator):
+            try:
+                warnings += models.check(model, annotator.parameters, today)
+            except ModelError as error:
+                at = ("panels", study.panel, "annotators", name)
+                at += ("parameters",) if "param" in vars(error) else place
+                line = yamls.line_of(dict(lines), *at) if lines else None
+                placed = yamls.problem(path, line, f"annotator {name!r}: {error}")
+                raise ModelError(str(placed), **{**vars(error), **vars(placed)}) from None
+    return list(dict.fromkeys(warnings))
 
 
 def freeze(study: Study) -> dict[str, Any]:
@@ -201,8 +185,14 @@ def freeze(study: Study) -> dict[str, Any]:
 
 
 def thaw(path: Path) -> Study:
-    """The study that was frozen in the lock file `path`, validated again."""
-    return parts.parse(Study, yamls.read(path)[0]["study"], path, {})
+    """The study that was frozen in the lock file `path`, validated again.
+
+    Its models are not checked: the results of a model that is gone can still be read.
+    """
+    data, _ = yamls.read(path)
+    if not isinstance(data, dict) or "study" not in data:
+        raise yamls.problem(path, 1, "this is no frozen study. Run 01_load_documents again.")
+    return parts.parse(Study, data["study"], path, {})
 
 
 def digest(value: object) -> str:
@@ -215,68 +205,61 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _no_study(folder: Path) -> str:
-    found = sorted(path.parent.name for path in folder.parent.glob("*/study.yml"))
-    return (
-        f"no study at {folder}: study.yml is missing.{yamls.nearest(folder.name, found)} "
-        f"Studies there: {', '.join(found) or 'none'}. A study is a folder with study.yml and prompt.md."
-    )
+def _models(annotator: Annotator) -> Iterator[tuple[tuple, str]]:
+    """The models that may be asked for an annotator, with where each is written."""
+    yield ("model",), annotator.model
+    for n, model in enumerate(annotator.fallback):
+        yield ("fallback", n), model
 
 
-def _prompt(folder: Path) -> str:
-    path = folder / "prompt.md"
-    if not path.is_file():
-        raise StudyError(
-            f"{path} is missing: write the instructions there.", file=str(path), line=None
-        )
-    text = path.read_text(encoding="utf-8").strip()
-    if not text:
-        raise yamls.problem(path, 1, "the prompt is empty: write the instructions there.")
-    return text
-
-
-def _union(fields: dict, path: Path, read: Mapping[Path, tuple[Any, dict]]) -> dict:
-    """The study's fields and those that its policies bring; two definitions are an error."""
-    union, origin = dict(fields), dict.fromkeys(fields, path)
-    for file, (data, lines) in read.items():
-        for name, field in (data.get("fields") or {}).items():
-            if name in union and union[name] != field:
-                what = f"field {name!r} is defined otherwise in {origin[name].name}; keep one of the two"
-                raise yamls.problem(file, lines.get(("fields", name)), what)
-            union[name], origin[name] = field, file
-    return union
-
-
-def _check(study: Study, path: Path, lines: Mapping[tuple, int]) -> None:
-    """What no single entry can tell: names that point at each other, and field rules."""
+def _faults(study: Study, n_policies: int) -> Iterator[tuple[tuple, str]]:
+    """Where names point at nothing or at each other, and what is wrong there."""
     if study.panel not in study.panels:
-        what = f"no panel {study.panel!r}.{yamls.nearest(study.panel, study.panels)}"
-        raise yamls.problem(path, lines.get(("panel",)), what)
-    for name, field in study.fields.items():
-        wrong = _field_fault(name, field, study.fields)
-        if wrong:
-            raise yamls.problem(path, lines.get(("fields", name)), f"field {name!r}: {wrong}")
+        known = ", ".join(study.panels)
+        nearest = yamls.nearest(study.panel, study.panels)
+        yield ("panel",), f"no panel {study.panel!r}.{nearest} Known: {known}."
+    for name, panel in study.panels.items():
+        for at, what in _of_panel(panel):
+            yield ("panels", name, "annotators", *at), what
+    for name, source in study.corpus.items():
+        if not _is_text_encoding(source.encoding):
+            what = f"no text encoding {source.encoding!r}. Common ones: utf-8, utf-16, iso-8859-1."
+            yield ("corpus", name, "encoding"), what
+    grouped = any(source.group for source in study.corpus.values())
+    if study.groups and not grouped:
+        yield ("groups",), "no source of the corpus names a group column. Write group: there."
+    if n_policies and not grouped:
+        what = f"{n_policies} policies reach verdicts on groups, and no source names a group"
+        yield ("corpus",), f"{what} column. Write group: there, or remove policies/."
+    if len(set(study.k)) < len(study.k):
+        yield ("k",), f"a K stands twice in {study.k}. Remove one."
 
 
-def _field_fault(name: str, field: Field, fields: Mapping[str, Field]) -> str:
-    """What is wrong with a field, or nothing."""
-    closed = field.allowed
-    if field.type == "category" and len(closed) < 2:
-        return "a category needs at least two values"
-    if field.values and field.type not in ("category", "boolean"):
-        return f"type {field.type} has no values"
-    if field.type == "boolean" and set(field.values) - {"true", "false"}:
-        return 'a boolean has the values "true" and "false"'
-    if field.default is not None and closed and field.default not in closed:
-        return f"default {field.default!r} is not one of its values {closed}"
-    if field.prefer and field.prefer not in [*closed, "schema order", "heaviest"]:
-        return f"prefer {field.prefer!r} is none of {[*closed, 'schema order', 'heaviest']}"
-    if (field.attributes or field.threshold) and field.type != "entities":
-        return "attributes and threshold belong to type: entities"
-    if field.when is None:
-        return ""
-    if field.when == name or field.when not in fields:
-        return f"when {field.when!r} names no other field.{yamls.nearest(field.when, fields)}"
-    if fields[field.when].type != "boolean" or fields[field.when].when:
-        return f"when {field.when!r} must be a boolean field that always applies"
-    return ""
+def _is_text_encoding(name: str) -> bool:
+    try:
+        "".encode(name)
+    except LookupError:
+        return False
+    return True
+
+
+def _of_panel(panel: Panel) -> Iterator[tuple[tuple, str]]:
+    for name, annotator in panel.annotators.items():
+        for word in ("max_tokens", "max_completion_tokens"):
+            if word in annotator.parameters:
+                what = f"annotator {name!r}: write max_output_tokens instead of {word}: it stands"
+                yield (name, "parameters", word), f"{what} for it in every model family."
+        if len({annotator.model, *annotator.fallback}) <= len(annotator.fallback):
+            models = ", ".join([annotator.model, *annotator.fallback])
+            what = f"annotator {name!r}: a model stands twice in the chain {models}."
+            yield (name, "fallback"), f"{what} Remove one: each is asked in turn."
+    for (first, one), (second, two) in itertools.combinations(panel.annotators.items(), 2):
+        if _settings(one) == _settings(two):
+            what = f"annotators {first!r} and {second!r} have the same model and parameters, and"
+            what = f"{what} would share every answer. Keep one, with"
+            yield (second,), f"{what} repeats: {one.repeats + two.repeats}."
+
+
+def _settings(annotator: Annotator) -> str:
+    """What an annotator asks with; 1, 1.0 and true are different on the wire."""
+    return json.dumps([annotator.model, annotator.parameters], sort_keys=True)

@@ -37,12 +37,14 @@ def cell(name: str, value: object) -> str:
     ('18,440', '$0.0123', '25.0 %', '1.5')
     """
     if value is None or (not isinstance(value, list | dict) and pd.isna(value)):
-        return "–"
+        return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if "_usd" in name:
         return f"${value:,.2f}" if abs(value) >= 100 else f"${value:,.4f}"
-    if name in ("share", "accuracy", "coverage", "margin", "low", "high") or name.endswith("_share"):
+    if name in ("share", "accuracy", "coverage", "margin", "low", "high") or name.endswith(
+        "_share"
+    ):
         return f"{value:.1%}".replace("%", " %")
     return f"{value:,}" if float(value).is_integer() else f"{value:,.4g}"
 

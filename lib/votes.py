@@ -22,7 +22,8 @@ import pyarrow.parquet
 
 from lib import runs, weights
 from lib.errors import AccountingError
-from lib.study import Field, Study
+from lib.fields import Field
+from lib.study import Study
 
 SLOT = ("item", "field", "annotator", "repeat")
 _BATCH = 2048
@@ -85,7 +86,7 @@ def collect(
             pyarrow.parquet.ParquetWriter(raw["votes"], _VOTES) as votes,
             pyarrow.parquet.ParquetWriter(raw["mentions"], _MENTIONS) as mentions,
         ):
-            for batch in base.execute(_ANSWERS).to_arrow_reader(_BATCH):
+            for batch in base.sql(_ANSWERS).to_arrow_reader(_BATCH):
                 rows = [_read(answer, study) for answer in batch.to_pylist()]
                 votes.write_batch(_batch([vote for one, _ in rows for vote in one], _VOTES))
                 named = [mention for _, some in rows for mention in some]
@@ -136,7 +137,6 @@ def database(folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in bounded memory; what does not fit goes to a folder inside `folder`."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch, duckdb.connect() as base:
         base.execute("SET memory_limit = '2GB'; SET preserve_insertion_order = false")
-        base.execute("SET enable_progress_bar = false")
         base.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
         yield base
 
@@ -160,7 +160,7 @@ def _check_slots(base: duckdb.DuckDBPyConnection, study: Study) -> int:
     slots = set(base.execute(query).fetchall())
     planned = set(weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None))
     query = "SELECT count(DISTINCT item), count(*), count(DISTINCT (item, annotator, repeat))"
-    n_items, n_found, n_different = base.execute(f"{query} FROM requests").fetchone()
+    n_items, n_found, n_different = base.execute(f"{query} FROM requests").fetchall()[0]
     n_expected = n_items * study.n_votes
     if slots != planned or n_found != n_expected or n_different != n_expected:
         what = (
@@ -227,7 +227,7 @@ def _declared(value: object, allowed: list[str]) -> str | None:
     """The declared value that a word, truth value or number means."""
     if isinstance(value, bool):
         value = str(value).lower()
-    word = _number(value) if isinstance(value, int | float) else value
+    word = number(value) if isinstance(value, int | float) else value
     if not isinstance(word, str) or word in allowed:
         return word if isinstance(word, str) else None
     same = [known for known in allowed if _folded(known) == _folded(word)]
@@ -240,7 +240,7 @@ def _folded(word: str) -> str:
 
 def _bounded(value: object, field: Field) -> str | None:
     """The number in its shortest form, if the field may have it."""
-    text = _number(value)
+    text = number(value)
     if text is None or (field.type == "integer" and "." in text):
         return None
     low = -math.inf if field.minimum is None else field.minimum
@@ -248,7 +248,8 @@ def _bounded(value: object, field: Field) -> str | None:
     return text if low <= float(text) <= high else None
 
 
-def _number(value: object) -> str | None:
+def number(value: object) -> str | None:
+    """The shortest text of a finite number, or None: "3" for 3, 3.0 and " 3 "."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -284,7 +285,7 @@ def _account(
         what = f"{what}, which are {n_expected}. {hint}"
         raise AccountingError(what, n_found=n_found, n_expected=n_expected)
     table = counts.pivot_table(index="field", columns="reason", values="n", fill_value=0)
-    table = (
-        table.reindex(list(study.fields)).astype("int64").add_prefix("n_").rename_axis(columns=None)
-    )
-    return table[["n_votes", *sorted(set(table) - {"n_votes"})]].reset_index()
+    reasons = ["votes", *sorted(set(table) - {"votes"})]
+    table = table.reindex(index=list(study.fields), columns=reasons, fill_value=0)
+    table.columns = [f"n_{reason}" for reason in reasons]
+    return table.astype("int64").reset_index()

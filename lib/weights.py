@@ -5,6 +5,7 @@ weight becomes a whole number of units, so that a tie is a tie.
 """
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 import pandas as pd
@@ -44,17 +45,21 @@ def of_annotators(study: Study) -> pd.DataFrame:
     Columns: annotator, weight, shared, units (of the annotator's vote, which any number of repeats
     can share), slot_units (planned for each of its repeats), scale (units in a weight of 1).
     """
-    written = {name: _exact(one.weight) for name, one in study.annotators.items()}
-    scale = math.lcm(*(weight.denominator for weight in written.values()))
+    most = max(one.repeats for one in study.annotators.values()) if shared(study) else 1
+    table = in_units({name: one.weight for name, one in study.annotators.items()}, most)
     if shared(study):
-        most = max(one.repeats for one in study.annotators.values())
-        scale *= math.lcm(*range(1, most + 1))
-    rows = []
-    for name, one in study.annotators.items():
-        units = int(written[name] * scale)
-        rows.append((name, one.weight, units, units // one.repeats if shared(study) else units))
-    table = pd.DataFrame(rows, columns=["annotator", "weight", "units", "slot_units"])
-    return table.assign(shared=shared(study), scale=scale)
+        table["slot_units"] //= [one.repeats for one in study.annotators.values()]
+    return table.assign(shared=shared(study))
+
+
+def in_units(written: Mapping[str, float], most: int = 1) -> pd.DataFrame:
+    """Weights as whole units that up to `most` repeats can share; columns as `of_annotators`."""
+    weights = {name: _exact(weight) for name, weight in written.items()}
+    scale = math.lcm(*(weight.denominator for weight in weights.values()))
+    scale *= math.lcm(*range(1, most + 1))
+    units = [int(weight * scale) for weight in weights.values()]
+    columns = {"weight": list(written.values()), "units": units, "slot_units": units}
+    return pd.DataFrame({"annotator": list(written), **columns, "scale": scale})
 
 
 def shared(study: Study) -> bool:

@@ -5,6 +5,7 @@ not used, with the reason); `census` counts both and checks that found = used + 
 to skip anything in silence and to change the text beyond what `clean` says.
 """
 
-from lib.corpus.loading import Loaded, census, load
+from lib.corpus.loading import Loaded, load
+from lib.corpus.totals import census
 
 __all__ = ["Loaded", "census", "load"]

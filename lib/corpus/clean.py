@@ -12,7 +12,7 @@ _START_WITHIN = 100_000
 _END_WITHIN = 60_000
 _START = re.compile(
     r"^[ \t]*\*\*\* ?START OF (?:THIS|THE)(?: COPYRIGHTED)? PROJECT GUTENBERG"
-    r"[^*\n]*(?:\n[^*\n]+){0,3}(?:\*\*\*[^\n]*)?",
+    r"[^*\n]*(?:(?:\n[^*\n]+){0,3}\*\*\*[^\n]*)?",
     re.MULTILINE | re.IGNORECASE,
 )
 _SMALL_PRINT = re.compile(r"^[ \t]*\*?END ?\*? ?THE SMALL PRINT!.*", re.MULTILINE)
@@ -21,13 +21,14 @@ _END = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _END_LINE = re.compile(
-    r"^[ \t]*\*{0,3} ?End of (?:the |this )?Project Gutenberg(?:'s|’s|\b)", re.MULTILINE | re.I
+    r"^[ \t]*\*{0,3} ?End of (?:the |this )?Project Gutenberg\b", re.MULTILINE | re.I
 )
 _CREDIT = re.compile(
     r"\s*(?:Produced by|E-?text prepared by|Transcribed by|Prepared by"
     r"|This (?:e-?text|e-?book) was (?:produced|prepared|transcribed) by)\b.*?(?=\n[ \t]*\n|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+_HEADER_BEGINS = ("Title:", "Author:", "The Project Gutenberg", "Project Gutenberg")
 _HEADER_LINE = r"^{name}:[ \t]*(\S.*(?:\n[ \t]+\S.*)*)"
 _TITLE = re.compile(_HEADER_LINE.format(name="Title"), re.MULTILINE)
 _AUTHOR = re.compile(_HEADER_LINE.format(name="Author"), re.MULTILINE)
@@ -68,19 +69,22 @@ def gutenberg(text: str) -> Cut:
     >>> cut.text, cut.n_start, cut.title
     ('I', 66, 'Emma')
     """
-    if "gutenberg" not in text[:_START_WITHIN].lower() + text[-_END_WITHIN:].lower():
-        return Cut(text)
+    if "utenberg" not in text and "UTENBERG" not in text:
+        return Cut(text, 0, 0, *_header(text, 0))
     end = _end(text)
     start = _start(text[: min(end, _START_WITHIN)])
-    header = text[:start] or text[:2000]
+    header = _header(text, start)
     body = text[start:end]
-    if start:
-        start += len(body) - len(body.lstrip())
-    if end < len(text):
-        end -= len(body) - len(body.rstrip()) if body.strip() else 0
-    start = min(start, end)
-    title, author = (_value(line, header) for line in (_TITLE, _AUTHOR))
-    return Cut(text[start:end], start, len(text) - end, title, author)
+    start += len(body) - len(body.lstrip()) if start else 0
+    end -= len(body) - len(body.rstrip()) if end < len(text) and body.strip() else 0
+    return Cut(text[start:end], start, len(text) - end, *header)
+
+
+def _header(text: str, start: int) -> tuple[str | None, str | None]:
+    """Title and author as the lines above the book say them."""
+    if not start and not text[:500].lstrip().startswith(_HEADER_BEGINS):
+        return None, None
+    return _value(_TITLE, text[: start or 2000]), _value(_AUTHOR, text[: start or 2000])
 
 
 def _start(head: str) -> int:

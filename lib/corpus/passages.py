@@ -37,7 +37,7 @@ class _Unit:
 
 
 def split(text: str, max_tokens: int, count: Counter) -> Iterator[Passage]:
-    """The passages of a text in order, each of at most `max_tokens` tokens.
+    """The passages of a text in order, each of at most `max_tokens` tokens (4 or more).
 
     Packing is greedy: a passage takes sentences as long as they fit. Between passages only white
     space is left out. Nothing comes of a text of white space.
@@ -76,25 +76,23 @@ def _sentences(text: str, count: Counter) -> Iterator[list[_Unit]]:
     """The sentences of a text, block by block, so that a passage never waits for a whole book."""
     start = 0
     while start < len(text):
-        end = _block_end(text, start)
+        end = min(start + _BLOCK, len(text))
         marks = [start + border for border in borders(text[start:end])]
+        if end < len(text):
+            # The last sentence may go on behind the block: it is looked at again with the next.
+            end = marks.pop() if len(marks) > 1 else _white(text, start, end)
         yield _units(text, marks, end, 0, count)
         start = end
 
 
-def _block_end(text: str, start: int) -> int:
-    end = start + _BLOCK
-    if end >= len(text):
-        return len(text)
-    for border in ("\n\n", "\n", " "):
-        found = text.rfind(border, start + _BLOCK // 2, end)
-        if found > 0:
-            return found
-    return end
+def _white(text: str, start: int, end: int) -> int:
+    """The last white space in a block of one sentence, or its end if there is none."""
+    found = max(text.rfind(" ", start, end), text.rfind("\n", start, end))
+    return found if found > start else end
 
 
 def _units(text: str, marks: list[int], end: int, level: int, count: Counter) -> list[_Unit]:
-    """Units between marks, without trailing white space: it belongs to the next one, as tokens do."""
+    """Units between marks; white space belongs to the unit after it, as it does in tokens."""
     spans = []
     for mark, after in itertools.pairwise([*marks, end]):
         stop = mark + len(text[mark:after].rstrip())

@@ -22,13 +22,13 @@ def store() -> sqlite3.Connection:
     return memory
 
 
-def note(memory: sqlite3.Connection, document: Document, sha256: bytes) -> None:
+def note(memory: sqlite3.Connection, document: Document) -> None:
     """Remember a document; raises SkipError if its text or its id is there already.
 
     The first one in order is kept. Ids are remembered for documents that are used, so an id whose
     first record was a duplicate of another document is still free.
     """
-    text = sha256[:16]
+    text = document.sha256[:16]
     if not _new(memory, "texts", text, document.id):
         kept = _value(memory, "SELECT document FROM texts WHERE digest = ?", text)
         raise SkipError(DUPLICATE, f"the same text as {kept}, which is kept")

@@ -79,7 +79,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as it was read and cleaned; `row` counts from 1 in tables, None for whole files."""
+    """A document as it was read and cleaned; `row` counts from 1 in tables, None for whole files.
+
+    `kept` holds title, author and the columns that the source keeps.
+    """
 
     id: str
     source: str
@@ -87,6 +90,7 @@ class Document:
     path: str
     row: int | None
     text: str
+    sha256: bytes
     group: str | None = None
     date: datetime | None = None
     n_cut_start: int = 0
@@ -144,5 +148,6 @@ def shortened(value: object, n_chars: int = 80) -> str:
 
 
 def _percent(character: str) -> str:
-    # A surrogate above U+DC7F stands for an undecodable byte; others cannot occur in file names.
-    return urllib.parse.quote(character.encode("utf-8", "surrogateescape"), safe="")
+    # U+DC80 to U+DCFF stand for the undecodable bytes of a file name.
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return urllib.parse.quote(character.encode("utf-8", errors), safe="")

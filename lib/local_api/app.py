@@ -116,7 +116,9 @@ async def _unknown(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
         return _answer(texts.refusal(404, texts.NO_ROUTE.format(method, path)))
     message = texts.ours(f"{error.detail} ({method} {path})")
-    return _answer(texts.refusal(error.status_code, message))
+    answer = _answer(texts.refusal(error.status_code, message))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _failed(_: Request, __: Exception) -> Response:

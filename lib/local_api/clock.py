@@ -5,6 +5,7 @@ Durations and timestamps of the service are seconds of this clock, so that at a 
 stays ahead of the wall clock. It decides nothing about batches.
 """
 
+import datetime
 import time
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ class Clock:
 def now(clock: Clock) -> float:
     """The service time of this moment, in Unix seconds."""
     return service_time(clock, time.time())
+
+
+def today() -> datetime.date:
+    """The day of the wall clock (UTC), by which models retire however fast the service runs."""
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 def service_time(clock: Clock, real: float) -> float:

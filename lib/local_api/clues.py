@@ -5,6 +5,7 @@ anywhere. Refuses to know any field by name.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,11 @@ _GATE = re.compile(
     r"\b(?:applies|asked|counts?|answered?|meaningful|only)\b[^.\n]{0,30}?\b(?:when|if)\s+[`'\"\u201c]?(\w+)",
     re.IGNORECASE,
 )
+_OWN = re.compile(r"\b(?:of|by) the (?:writer|author|speaker)\b|\bown\b|\bfirst.?hand", re.I)
+_TOPICAL = re.compile(
+    r"\b(?:says? something|mention|about|speaks? of|spoken of|discuss|concern)", re.I
+)
+_FIRST_PERSON, _FIRST_PERSON_WEIGHT = ("i", "my", "me", "we", "our", "us"), 0.3
 _NAME_WEIGHT, _CUE_WORD_WEIGHT, _TEXT_WEIGHT = 1.0, 0.4, 0.45
 _PHRASE_BASE, _PHRASE_MOST = 0.6, 3.0
 
@@ -66,6 +72,15 @@ def gate(about: str) -> str | None:
     return found[1] if found else None
 
 
+def is_topical(about: str) -> bool:
+    """Whether a field asks if something is spoken of, so that denying it is speaking of it.
+
+    >>> is_topical("The letter mentions a war."), is_topical("The guest would come again.")
+    (True, False)
+    """
+    return bool(_TOPICAL.search(about))
+
+
 def parts(about: str, values: Sequence[Any]) -> tuple[str, dict[int, str]]:
     """The general part of a description, and the text for each value, by the value's place."""
     general: list[str] = []
@@ -105,18 +120,23 @@ def clues(field: int, name: str, about: str, values: Sequence[Any]) -> list[tupl
     """Evidence for the values of a closed field, each under its first stem.
 
     A word that speaks for several values speaks that much weaker for each, and not at all when it
-    speaks for all of them.
+    speaks for all of them; where it speaks much weaker than elsewhere, it does not count.
     """
     weights: dict[tuple[tuple[str, ...], int], float] = {}
+    is_boolean = all(isinstance(value, bool) for value in values)
     for value, part in enumerate(_value_parts(name, about, values)):
         for stems, weight in _weighed(part):
             weights[stems, value] = max(weight, weights.get((stems, value), 0.0))
-    n_values: dict[tuple[str, ...], int] = {}
-    for stems, _ in weights:
-        n_values[stems] = n_values.get(stems, 0) + 1
+        for own in _FIRST_PERSON if not is_boolean and _OWN.search(part.text) else ():
+            weights.setdefault(((own,), value), _FIRST_PERSON_WEIGHT)
+    most: dict[tuple[str, ...], float] = {}
+    for (stems, _), weight in weights.items():
+        most[stems] = max(weight, most.get(stems, 0.0))
+    strong = {key: weight for key, weight in weights.items() if 2 * weight >= most[key[0]]}
+    n_values = Counter(stems for stems, _ in strong)
     return [
         (stems[0], Clue(field, value, weight / n_values[stems], stems[1:], salt(name, stems)))
-        for (stems, value), weight in weights.items()
+        for (stems, value), weight in strong.items()
         if n_values[stems] < max(2, len(values))
     ]
 
@@ -127,9 +147,9 @@ def _value_parts(name: str, about: str, values: Sequence[Any]) -> list[Part]:
         return [
             _boolean_part(value, name, general, said.get(i, "")) for i, value in enumerate(values)
         ]
+    texts = [said.get(i, "") for i in range(len(values))]
     return [
-        Part(words_of(value), cues(said.get(i, "")), said.get(i, ""))
-        for i, value in enumerate(values)
+        Part(words_of(value), cues(text), text) for value, text in zip(values, texts, strict=True)
     ]
 
 

@@ -3,9 +3,6 @@
 A single request passes the same checks and annotators as a line of a batch.
 """
 
-import datetime
-import time
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -67,9 +64,7 @@ def _known(name: str) -> models.Model:
 
 def _is_gone(model: models.Model) -> bool:
     """Whether a model has been shut down by today."""
-    return models.is_retired(
-        model, datetime.datetime.fromtimestamp(time.time(), datetime.UTC).date()
-    )
+    return models.is_retired(model, clock.today())
 
 
 def _unknown(name: str) -> errors.ServiceError:

@@ -220,7 +220,7 @@ def _commit(
     """Append the answers of a piece, then count them."""
     records.write(chunk.records)
     records.flush()
-    os.fdatasync(records.fileno())
+    os.fsync(records.fileno())
     store.change_batch(
         service.db,
         row["id"],

@@ -4,6 +4,7 @@ Decides by the lists' names and descriptions what each one asks for. An attribut
 not give near the name is null. Refuses to invent names.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _DIED = re.compile(r"\bdied\b[^.;]{0,40}?\b(\d{3,4})\b")
 _ROLE = re.compile(r"\s*,\s*(?:the |an? )?((?:[a-z]+ ){0,2}?)([a-z]+)\b( of (?:the )?[A-Z]\w+)?")
 _SURE, _INFERRED = 2.0, 1.0
 _PERSON_PRIOR = 0.5
-_LEAST = 0.35
+_LEAST, _MOST_NAMES = 0.35, 300
 _CONFUSION = 0.6
 _QUOTES = re.compile(r"quot|evidence|context|sentence|excerpt|passage")
 _ROLES = re.compile(r"role|occupation|profession|rank|^title$")
@@ -37,17 +38,20 @@ class Entity:
     clearness: float
 
 
-def seen(text: str, noise: Noise) -> list[Entity]:
+def seen(text: str, noise: Noise, takes_parts: bool) -> list[Entity]:
     """The names that an annotator notices in a text, with the kinds that it sees, in text order.
 
-    A name that stands there often is missed less.
+    A name that stands there often is missed less. A part of a longer name, such as a surname
+    alone, counts only for lists of mere mentions.
     """
-    return [
+    found = (
         entity
         for name in names.find(text)
-        if noise.z(salt(name.text, "seen")) < noise.skill.notice + 0.25 * (name.n_mentions - 1)
+        if (takes_parts or name.whole is None)
+        and noise.z(salt(name.text, "seen")) < noise.skill.notice + 0.25 * (name.n_mentions - 1)
         and (entity := _judged(name, noise)).clearness >= _LEAST
-    ]
+    )
+    return list(itertools.islice(found, _MOST_NAMES))
 
 
 def _judged(name: Name, noise: Noise) -> Entity:

@@ -48,7 +48,7 @@ async def create(request: Request) -> Response:
         now = clock.now(service.clock)
         file = {"id": file_id, "created_at": now, **_described(form, now)}
         if file["purpose"] == "batch":
-            _check_batch_file(file, path)
+            check_batch_file(file, path)
         await asyncio.to_thread(_flush, path)
         path.replace(store.content_path(service.state, file_id))
     except ClientDisconnect:
@@ -164,7 +164,7 @@ def _expiry(fields: dict[str, str], purpose: str, now: int) -> int | None:
     return now + params.checked_seconds("expires_after", int(seconds))
 
 
-def _check_batch_file(file: dict, path: Path) -> None:
+def check_batch_file(file: dict, path: Path) -> None:
     """Refuse what the API refuses at upload: extension, size, a first line that is not JSON."""
     extension = Path(file["filename"]).suffix.lower()
     if extension not in ("", ".jsonl"):

@@ -11,14 +11,16 @@ from typing import Any
 from lib.local_api import entities, judging, literals, quantities, reading
 from lib.local_api.entities import Entity
 from lib.local_api.noise import Noise
-from lib.local_api.plan import Node, Plan, name_member
+from lib.local_api.plan import Node, Plan, is_free, name_member
 from lib.local_api.reading import Hit, Reading
 
 Value = str | int | float | bool | list | dict | None
 
 _MISSING: Any = object()
-_DEEPEST = 8
+_DEEPEST, _ENDLESS = 8, 60
+_MOST_VALUES = 20_000
 _MOST_ITEMS = 3
+_MENTION_MEMBERS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,8 @@ class Scene:
     depth: int = 0
     entity: Entity | None = None
     decided: dict[int, int] = field(default_factory=dict)
+    n_values: list[int] = field(default_factory=lambda: [0])
+    seen: list[Entity] = field(default_factory=list)
     filed: dict[int, list[Entity]] = field(default_factory=dict)
 
     def hits_of(self, node: Node) -> tuple[Hit, ...]:
@@ -52,7 +56,13 @@ def answer(plan: Plan, text: str, noise: Noise) -> Value:
 
 
 def _value(scene: Scene, node: Node) -> Value:
-    """What is found, else null where allowed, else a value made up."""
+    """What is found, else null where allowed, else a value made up.
+
+    Where a schema allows no finite answer, or asks for an endless list, null ends it.
+    """
+    scene.n_values[0] += 1
+    if scene.n_values[0] > _MOST_VALUES or scene.depth > _ENDLESS:
+        return None
     must_end = scene.depth > _DEEPEST
     found = _MISSING if must_end and node.is_nullable else _FINDERS[node.kind](scene, node)
     if found is not _MISSING:
@@ -111,19 +121,23 @@ def _number(scene: Scene, node: Node) -> Value:
 
 
 def _string(scene: Scene, node: Node) -> Value:
-    if not _applies(scene, node):
-        return _MISSING
-    if "pattern" in node.schema or "format" in node.schema:
-        found = literals.found_in(scene.read.text, node.schema)
-        return _MISSING if found is None else found
+    told = _told(scene, node) if _applies(scene, node) else None
+    return _MISSING if told is None else told
+
+
+def _told(scene: Scene, node: Node) -> Value:
+    """What the text has for a string: a shape, an attribute, a name, or the most telling quote."""
+    if node.kind == "string" and not is_free(node):
+        return literals.found_in(scene.read.text, node.schema)
     if scene.entity is not None:
-        told = entities.attribute(node, scene.read, scene.entity)
-        return _MISSING if told is None else told
-    quotes = list(_telling(scene, node))
-    if quotes:
-        return quotes[0]
-    if node.is_nullable or not scene.read.sentences:
-        return _MISSING
+        return entities.attribute(node, scene.read, scene.entity)
+    if node.asked:
+        named = _entities(scene, node)
+        most = max(named, key=lambda entity: entity.name.n_mentions, default=None)
+        return most and most.name.text
+    quote = next(_telling(scene, node), None)
+    if quote or node.is_nullable or not scene.read.sentences:
+        return quote
     return scene.read.quote(scene.read.sentence_at(scene.first))
 
 
@@ -168,7 +182,7 @@ def _n_hits(scene: Scene, node: Node) -> int:
 def _list(scene: Scene, node: Node) -> Value:
     """As many items as are found, within the schema's bounds."""
     item = node.children[0][1]
-    least = node.schema.get("minItems", 0)
+    least = min(node.schema.get("minItems", 0), _MOST_VALUES)
     found = _items(scene, node, item) if scene.depth <= _DEEPEST and _applies(scene, node) else []
     if not found and not least and node.is_nullable:
         return _MISSING
@@ -183,25 +197,28 @@ def _items(scene: Scene, node: Node, item: Node) -> list[Value]:
         return [_named(scene, item, entity) for entity in _entities(scene, node)]
     if item.kind == "closed":
         return _chosen(scene, item)
-    if item.kind == "string" and not item.schema.keys() & {"pattern", "format"}:
+    if is_free(item):
         return list(_telling(scene, node))[:_MOST_ITEMS]
     return [_value(stretch, item) for stretch in _stretches(scene, item)]
 
 
 def _entities(scene: Scene, node: Node) -> list[Entity]:
-    """The entities for a list: its share of the text's, or those beside the entity at hand."""
+    """The entities for a question: a list's share of the text's, or those in the stretch."""
     if node.examples:
         return entities.examples(scene.read.text, node.examples)
-    if not scene.filed:
-        seen = entities.seen(scene.read.text, scene.noise)
-        lists = scene.plan.lists or {node.number: node.asked}
-        scene.filed.update(entities.filed(seen, lists))
-    if scene.entity is None:
-        return scene.filed.get(node.number, [])
-    everything = [entity for listed in scene.filed.values() for entity in listed]
-    beside = entities.filed(everything, {node.number: node.asked})[node.number]
-    at = scene.entity.name
-    return [one for one in beside if one.name.sentence == at.sentence and one.name is not at]
+    if not scene.seen:
+        takes_parts = all(len(one.children) < _MENTION_MEMBERS for _, one in node.children)
+        scene.seen.extend(entities.seen(scene.read.text, scene.noise, takes_parts))
+        scene.filed.update(entities.filed(scene.seen, scene.plan.lists))
+    if node.number in scene.filed:
+        return scene.filed[node.number]
+    beside = entities.filed(scene.seen, {node.number: node.asked})[node.number]
+    return [
+        one
+        for one in beside
+        if scene.first <= one.name.sentence.first < scene.last
+        and (scene.entity is None or one.name is not scene.entity.name)
+    ]
 
 
 def _named(scene: Scene, item: Node, entity: Entity) -> Value:

@@ -10,7 +10,7 @@ from lib.local_api.noise import Noise
 from lib.local_api.plan import Node
 from lib.local_api.reading import Hit
 
-PRIOR, _BOOLEAN_PRIOR = 0.7, 0.45
+PRIOR, _BOOLEAN_PRIOR = 0.4, 0.4
 _REPEATED, _MOST = 0.3, 4.0
 _TURNED, _DOUBTED = 0.5, 0.35
 _NEAR, _FAR_SHARE = 30, 0.45
@@ -36,7 +36,7 @@ def scores(
         seen[hit.salt] = seen.get(hit.salt, 0) + 1
         if near and all(abs(hit.position - place) > _NEAR for place in near):
             weight *= _FAR_SHARE
-        if hit.negated and noise.notices(hit.salt + 1):
+        if hit.negated and not node.is_topical and noise.notices(hit.salt + 1):
             against += weight * _TURNED
             weight *= _DOUBTED if is_boolean else -_DOUBTED
         found[hit.value] += weight

@@ -4,6 +4,8 @@ Decides from a name and the words around it, as any reader of English would. Ref
 corpus: the lists hold common knowledge alone.
 """
 
+import functools
+import re
 from collections.abc import Mapping
 
 from lib.local_api import words
@@ -42,6 +44,7 @@ SPEECH = words.as_set(
 AT_PLACE = words.as_set(
     "in at to from near into towards toward through around across beyond outside via"
 )
+ALONG = words.as_set("on along across down up over of from to into toward towards near beside")
 OF_PLACE = words.as_set("of for leave left reach reached visit visited entered between")
 
 _HEADS = {
@@ -128,7 +131,7 @@ _LISTS = {
     POLITY: "polity kingdom empire state republic dynasty realm government political gpe",
     PERIOD: "period era age epoch century reign time dynasty",
     EVENT: "event battle war siege treaty happening historical incident ceremony",
-    ORGANISATION: """organisation organization org company institution corporation agency party
+    ORGANISATION: """organisation organization org company institution corporation agency
         army society firm brand school""",
     VEHICLE: "vehicle veh ship boat carriage train vessel",
     WORK: "work title book publication painting poem song film literature",
@@ -141,6 +144,7 @@ _FALLS_BACK = {
     POLITY: (COUNTRY, ORGANISATION),
     ORGANISATION: (POLITY,),
 }
+_PEOPLES = re.compile(r"[a-z]{2}(?:ian|ean|ese|ish|ard)s?$|m[ae]n$")
 _LIST_STEMS = {kind: frozenset(map(words.stem, text.split())) for kind, text in _LISTS.items()}
 _TITLE_WORDS, _TEXT_WORDS, _LEAST_SHARE = 4.0, 1.0, 0.9
 
@@ -170,10 +174,11 @@ def home(kind: str, lists: Mapping[int, Mapping[str, float]]) -> int | None:
     return None
 
 
-def of_name(tokens: list[str]) -> dict[str, float]:
+@functools.lru_cache(maxsize=1 << 14)
+def of_name(tokens: tuple[str, ...]) -> dict[str, float]:
     """What a name alone says about its kind: titles, head words, endings, known names.
 
-    >>> of_name(["Battle", "of", "Hastings"]), of_name(["Sir", "Gawain"])
+    >>> of_name(("Battle", "of", "Hastings")), of_name(("Sir", "Gawain"))
     ({'event': 3.0}, {'person': 3.0})
     """
     found: dict[str, float] = {}
@@ -190,12 +195,14 @@ def of_name(tokens: list[str]) -> dict[str, float]:
             found[kind] = 1.8
     if len(tokens) == 1 and not found:
         found |= _by_ending(last)
+        if _PEOPLES.search(last):
+            found[PERSON] = -1.0
     if len(tokens) > 1 and not found:
         found[PERSON] = 0.7
     return found
 
 
-def _head(tokens: list[str]) -> str | None:
+def _head(tokens: tuple[str, ...]) -> str | None:
     """The kind of a head word: before "of", or else at the end or at the start of a name."""
     plain = [token.lower().rstrip(".") for token in tokens]
     if "of" in plain[1:]:

@@ -82,6 +82,7 @@ def _ready(state: Path, process: subprocess.Popen, until: float) -> dict:
     while time.monotonic() < until:
         ended = process.poll()
         if endpoint := live(state):
+            # The service outlives this object, which would warn about that when it is dropped.
             process.returncode = process.returncode or 0
             return endpoint
         if ended not in (None, EXIT_BUSY):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _MASK = (1 << 64) - 1
 _THIRD = (1 << 21) - 1
-_SHARED_BY_MODELS, _SHARED_BY_REPEATS, _OWN = 0.45, 0.80, 0.40
+_SHARED_BY_MODELS, _SHARED_BY_REPEATS, _OWN = 0.43, 0.75, 0.50
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Skill:
 
 
 SKILLS = {
-    "nano": Skill(notice=0.55, spread=0.85, p_refusal=0.006),
+    "nano": Skill(notice=0.42, spread=0.85, p_refusal=0.006),
     "mini": Skill(notice=1.05, spread=0.55, p_refusal=0.003),
     "large": Skill(notice=1.75, spread=0.32, p_refusal=0.001),
 }

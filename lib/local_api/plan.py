@@ -40,6 +40,7 @@ class Node:
     values: tuple[Any, ...] = ()
     default: int | None = None
     gate: int | None = None
+    is_topical: bool = False
     is_nullable: bool = False
     children: list[tuple[str, "Node"]] = field(default_factory=list)
     height: float = math.inf
@@ -112,6 +113,7 @@ def _fill(state: _Compiling, node: Node, path: str) -> None:
     schema = node.schema
     if node.kind == "closed":
         node.values = tuple(_values(schema))
+        node.is_topical = clues.is_topical(node.about)
         node.default = clues.default(node.about, node.values)
     elif node.kind == "object":
         for name, part in schema.get("properties", {}).items():
@@ -121,7 +123,9 @@ def _fill(state: _Compiling, node: Node, path: str) -> None:
         item = _node(state, schema.get("items", {}), node.name, node.about, f"{path}/[]")
         node.children.append(("", item))
         node.asked = _asked_by(node, item)
-        node.examples = None if node.asked else _examples(node, item)
+        node.examples = None if node.asked or not _is_named(item) else _examples(node, item)
+    elif is_free(node):
+        node.asked = kinds.of_list(clues.words_of(node.name).split(" ")[-1], "")
     elif node.kind == "union":
         for place, part in enumerate(schema["anyOf"]):
             branch = _node(state, part, node.name, node.about, f"{path}/{place}")
@@ -130,11 +134,11 @@ def _fill(state: _Compiling, node: Node, path: str) -> None:
 
 def _kind(schema: Mapping[str, Any]) -> str:
     """Which question a schema asks, null left aside."""
-    if "enum" in schema or "const" in schema or schema.get("type") == "boolean":
+    if schema.get("enum") or "const" in schema or schema.get("type") == "boolean":
         return "closed"
     branches = schema.get("anyOf")
     if branches:
-        named = all("enum" in part or "const" in part for part in branches)
+        named = all(part.get("enum") or "const" in part for part in branches)
         return "closed" if named else "union"
     if schema.get("type") == "object" or "properties" in schema:
         return "object"
@@ -149,7 +153,7 @@ def _values(schema: Mapping[str, Any]) -> list[Any]:
     """The values of a closed question in schema order."""
     if "const" in schema:
         return [schema["const"]]
-    if "enum" in schema:
+    if schema.get("enum"):
         return list(schema["enum"])
     if "anyOf" in schema:
         return [value for part in schema["anyOf"] for value in _values(part)]
@@ -230,7 +234,7 @@ def _lists(node: Node) -> dict[int, dict[str, float]]:
         one = waiting.pop()
         if one.number not in met and one.kind in ("object", "union"):
             waiting += [child for _, child in one.children]
-        elif one.asked:
+        elif one.kind == "list" and one.asked:
             found[one.number] = one.asked
         met.add(one.number)
     return dict(sorted(found.items()))
@@ -249,7 +253,7 @@ def _asked_by(node: Node, item: Node) -> dict[str, float]:
 
     The words of its name tell most; its description alone only when it speaks of names.
     """
-    if item.kind not in ("string", "object") or (item.kind == "object" and not name_member(item)):
+    if not _is_named(item):
         return {}
     by_name = kinds.of_list(node.name, "")
     about = f"{node.about}\n{item.about}"
@@ -262,11 +266,21 @@ def _asked_by(node: Node, item: Node) -> dict[str, float]:
     return {}
 
 
+def _is_named(item: Node) -> bool:
+    """Whether a list's item can be a name or something that has one."""
+    return is_free(item) or (item.kind == "object" and name_member(item) is not None)
+
+
 def _of_value(value: object) -> dict[str, float]:
     return kinds.of_list(value, "") if isinstance(value, str) else {}
 
 
+def is_free(node: Node) -> bool:
+    """Whether any string answers the question."""
+    return node.kind == "string" and not node.schema.keys() & {"pattern", "format"}
+
+
 def name_member(item: Node) -> str | None:
     """The member of an item that holds the name, if the item is about a named thing."""
-    strings = [name for name, child in item.children if child.kind == "string"]
+    strings = [name for name, child in item.children if is_free(child)]
     return next((name for name in NAME_MEMBERS if name in strings), None)

@@ -4,6 +4,7 @@ Decides what in a text speaks for which value of which field. Refuses to judge: 
 choosing is done in `judging`.
 """
 
+import bisect
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,8 @@ from lib.local_api import words
 _NEGATION_REACH = 4
 _NEGATORS = frozenset(map(words.stem, words.NEGATORS))
 _CLAUSE_ENDS = frozenset(map(words.stem, words.CLAUSE_ENDS))
-_BORDER = re.compile(
-    r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bEsq)(?<!\bRev)(?<!\b[A-Z])"
-    r"[.!?]+[\"'\u201d\u2019)]*(?=\s|$)|\n[ \t]*\n"
-)
+_SHORT = "".join(rf"(?<!\b{one}\.)" for one in ("Mr", "Mrs", "Dr", "St", "Esq", "Rev", "[A-Z]"))
+_BORDER = re.compile(rf"(?<![.!?])[.!?]{_SHORT}[.!?]*[\"'\u201d\u2019)]*(?=\s|$)|(?<=\n)[ \t]*\n")
 
 
 class Clue(NamedTuple):
@@ -61,17 +60,18 @@ class Reading:
 
     def sentence_at(self, position: int) -> Sentence:
         """The sentence that holds a word position; the last one when past the end."""
-        for sentence in self.sentences:
-            if position < sentence.last:
-                return sentence
-        return self.sentences[-1] if self.sentences else Sentence(0, len(self.text), 0, 0)
+        at = bisect.bisect_right(self.sentences, position, key=lambda one: one.last)
+        return self._at(at)
 
     def sentence_of(self, character: int) -> Sentence:
         """The sentence that holds a character; the last one when past the end."""
-        for sentence in self.sentences:
-            if character < sentence.end:
-                return sentence
-        return self.sentence_at(len(self.stems))
+        at = bisect.bisect_right(self.sentences, character, key=lambda one: one.end)
+        return self._at(at)
+
+    def _at(self, place: int) -> Sentence:
+        if not self.sentences:
+            return Sentence(0, len(self.text), 0, 0)
+        return self.sentences[min(place, len(self.sentences) - 1)]
 
     def quote(self, sentence: Sentence) -> str:
         """The exact text of a sentence without the white space around it."""
@@ -104,12 +104,10 @@ def _negated(stems: Sequence[str]) -> tuple[bool, ...]:
     marks = []
     reach = 0
     for stem in stems:
-        if stem in _CLAUSE_ENDS:
-            reach = 0
+        reach = 0 if stem in _CLAUSE_ENDS else reach - 1
         marks.append(reach > 0)
-        reach -= 1
-        if stem in _NEGATORS or stem.endswith("n't"):
-            reach = _NEGATION_REACH
+        if stem in _NEGATORS or stem[-3:] == "n't":
+            reach = _NEGATION_REACH + 1
     return tuple(marks)
 
 

@@ -5,8 +5,8 @@ whole. It does not judge what only the execution of a request would refuse.
 """
 
 import datetime
+import functools
 import hashlib
-import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from typing import BinaryIO
 import orjson
 
 from lib import errors, models
-from lib.local_api import context, counting, texts
+from lib.local_api import clock, context, counting, texts
 
 MEMBERS = ("custom_id", "method", "url", "body")
 
@@ -35,7 +35,7 @@ class Report:
 
 def scan(path: Path, endpoint: str) -> Report:
     """Check all lines of a batch file against an endpoint."""
-    report, seen, encodings = Report(), set(), {}
+    report, seen = Report(), set()
     with path.open("rb") as handle:
         for number, line in numbered_lines(handle):
             if number > context.MAX_LINES:
@@ -44,7 +44,7 @@ def scan(path: Path, endpoint: str) -> Report:
             report.n_lines = number
             request, faults = parsed(line, number, endpoint)
             if request is not None and not faults:
-                faults = _batch_faults(request, number, report, seen, encodings)
+                faults = _batch_faults(request, number, report, seen)
             report.errors += faults
             report.order_seed = zlib.crc32(line or b"", report.order_seed)
     if not report.n_lines:
@@ -116,16 +116,14 @@ def _body_faults(body: dict, number: int) -> Iterator[dict]:
         if body.get(name) is None:
             yield _missing(name, f"body.{name}", number)
     model = body.get("model")
-    if model is not None and not (isinstance(model, str) and _is_batchable(model)):
+    if model is not None and not (isinstance(model, str) and _is_batchable(model, clock.today())):
         message = texts.NOT_BATCHABLE.format(model)
         yield texts.line_error("model_not_found", message, "body.model", number)
     if body.get("stream"):
         yield texts.line_error("streaming_unsupported", texts.STREAMING, "body.stream", number)
 
 
-def _batch_faults(
-    request: dict, number: int, report: Report, seen: set[bytes], encodings: dict[str, str]
-) -> list[dict]:
+def _batch_faults(request: dict, number: int, report: Report, seen: set[bytes]) -> list[dict]:
     """The faults of a line beside the others; adds the line to the report's sums."""
     faults = []
     custom_id, body = request["custom_id"], request["body"]
@@ -139,21 +137,26 @@ def _batch_faults(
     if model != report.model:
         message = texts.OTHER_MODEL.format(model)
         faults.append(texts.line_error("mismatched_model", message, "body.model", number))
-    encoding = encodings.setdefault(report.model, models.facts(report.model).encoding)
     if not report.errors and not faults:
-        report.n_input_tokens += counting.n_input_tokens(body, encoding)
+        report.n_input_tokens += counting.n_input_tokens(body, _encoding(model))
         report.n_max_output_tokens += counting.max_output_tokens(body)
     return faults
 
 
-def _is_batchable(name: str) -> bool:
+@functools.lru_cache(maxsize=64)
+def _is_batchable(name: str, today: datetime.date) -> bool:
     """Whether the Batch API takes a model today."""
     try:
         model = models.facts(name)
     except errors.ModelError:
         return False
-    today = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).date()
     return model.batchable and not models.is_retired(model, today)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoding(name: str) -> str:
+    """The encoding of a known model."""
+    return models.facts(name).encoding
 
 
 def _missing(name: str, param: str, number: int) -> dict:

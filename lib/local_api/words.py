@@ -7,7 +7,7 @@ name is. Refuses to know any study: nothing here comes from a sample corpus.
 import functools
 import re
 
-WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[.!?;:,]")
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[.!?;:,()\u2014]")
 
 
 def as_set(text: str) -> frozenset[str]:
@@ -60,7 +60,7 @@ COMMON = as_set(
 )
 
 NEGATORS = as_set("no not never without none neither nor cannot nothing nobody free lack denied")
-CLAUSE_ENDS = as_set(". ! ? ; : , but though although however except")
+CLAUSE_ENDS = as_set(". ! ? ; : , ( ) \u2014 but though although however except")
 
 NEUTRAL = (
     *("none", "unknown", "notapplicable", "na", "unclear", "unspecified", "notstated"),
@@ -80,13 +80,27 @@ BLAME = as_set(
     worse worst wrong"""
 )
 
-_SUFFIXES = ("ations", "ation", "ingly", "edly", "ions", "ings", "ness", "ion", "ing", "ies", "ied")
-_SHORT_SUFFIXES = ("ed", "es", "ly", "er", "s", "y", "e")
+_SUFFIXES = (
+    "ations",
+    "ation",
+    "ingly",
+    "edly",
+    "ions",
+    "ings",
+    "ness",
+    "ion",
+    "ing",
+    "ies",
+    "ied",
+    "ical",
+)
+_LONGEST = 8
+_SHORT_SUFFIXES = ("ed", "es", "ly", "er", "ic", "s", "y", "e")
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """The form under which word forms of one family meet: suffix off, at most six letters.
+    """The form under which word forms of one family meet: suffix off, at most eight letters.
 
     >>> stem("Allergies"), stem("allergic"), stem("reaction"), stem("reacted")
     ('allerg', 'allerg', 'react', 'react')
@@ -97,8 +111,8 @@ def stem(word: str) -> str:
     for suffixes in (_SUFFIXES, _SHORT_SUFFIXES):
         for suffix in suffixes:
             if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-                return word.removesuffix(suffix)[:6]
-    return word[:6]
+                return word.removesuffix(suffix)[:_LONGEST]
+    return word[:_LONGEST]
 
 
 def rarity(word: str) -> float:

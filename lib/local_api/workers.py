@@ -20,11 +20,14 @@ N_WORKERS = 2
 def pool() -> ProcessPoolExecutor:
     """New workers, which start with the first work.
 
-    They are spawned, not forked: a forked one would keep the lock and the socket of a service that
-    was killed.
+    They are not forked from the service itself: such a worker would keep the lock and the socket
+    of a service that was killed.
     """
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(N_WORKERS, mp_context=spawn, initializer=_leave_with_parent)
+    has_server = "forkserver" in multiprocessing.get_all_start_methods()
+    method = multiprocessing.get_context("forkserver" if has_server else "spawn")
+    if has_server:
+        method.set_forkserver_preload(["lib.local_api.preloaded"])
+    return ProcessPoolExecutor(N_WORKERS, mp_context=method, initializer=_leave_with_parent)
 
 
 def submit(service: context.Service, work: Callable, *arguments: object) -> Future:
@@ -42,14 +45,9 @@ async def run(service: context.Service, work: Callable, *arguments: object) -> o
 
 
 def warm(service: context.Service) -> None:
-    """Start the workers and their imports before there is work."""
+    """Start the workers before there is work."""
     for _ in range(N_WORKERS):
-        submit(service, _imported)
-
-
-def _imported() -> None:
-    """Import what the work needs."""
-    from lib.local_api import answering, outputs, validate  # noqa: F401 - for their imports
+        submit(service, os.getpid)
 
 
 def _leave_with_parent() -> None:

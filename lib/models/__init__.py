@@ -16,6 +16,7 @@ from lib import errors, yamls
 from lib.models import reading, rules
 
 DEFAULT_PATH = yamls.WORKSPACE / "data" / "models.yml"
+OWN_PATH = yamls.WORKSPACE / "data" / "models.local.yml"  # a user's own facts and prices
 SHUTDOWN_WARNING_DAYS = 60
 UNITS_PER_USD = 1_000_000_000_000
 
@@ -44,7 +45,7 @@ def load(*paths: Path) -> dict[str, Model]:
 
 @functools.cache
 def _default() -> dict[str, Model]:
-    return reading.read(DEFAULT_PATH)
+    return reading.read(DEFAULT_PATH, *([OWN_PATH] if OWN_PATH.is_file() else []))
 
 
 def facts(name: str, table: Table | None = None) -> Model:
@@ -169,8 +170,9 @@ def _check_parameters(model: Model, parameters: Mapping) -> None:
             raise errors.ModelError(f"{model.name}: {what}", model=model.name, param=name)
     for problem in parameter_problems(model, body):
         advice = rules.advice(model, problem["param"] or "reasoning_effort")
-        what = f"{model.name} refuses this request: {problem['message']} {advice}"
-        raise errors.ModelError(what, model=model.name, **problem)
+        refusal = problem["message"].rstrip(".")
+        what = f"{model.name} refuses this request: {refusal}. {advice}"
+        raise errors.ModelError(what, model=model.name, param=problem["param"])
 
 
 def _shutdown_warning(model: Model, today: datetime.date) -> list[str]:

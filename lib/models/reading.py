@@ -7,7 +7,7 @@ imply is the business of `models`.
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,33 +71,47 @@ def read(*paths: Path) -> dict[str, Model]:
 
 
 def _model(name: str, row: Mapping, tables: Mapping) -> Model:
-    place, row = row["place"], {key: value for key, value in row.items() if key != "place"}
-    for member in ("family", "size"):
-        if row.get(member) is None:
-            raise yamls.problem(*place, f'model "{name}" needs a {member}.')
+    place = row["place"]
+    _require(row, ("family", "size"), f'model "{name}"', place)
     family = _referred(row["family"], tables["families"], "family", place)
-    queue = _referred(row.pop("queue", row["size"]), tables["queues"], "queue", place)
+    _require(family, ("encoding", "cap_parameter"), f'family "{row["family"]}"', family["place"])
+    _check_effort(family)
+    queue = _referred(row.get("queue") or row["size"], tables["queues"], "queue", place)
     if row.get("replacement") is not None:
         _referred(row["replacement"], tables["models"], "model", place)
-    if (row.get("batch") is None) != (row.get("standard") is None):
-        raise yamls.problem(*place, f'model "{name}" needs both prices, batch and standard.')
-    row["price"], row["standard"] = _price(row.pop("batch", None)), _price(row.get("standard"))
-    if row["price"] and row["price"].input_usd > row["standard"].input_usd:
-        what = f'the batch price of "{name}" is above its standard price. Swap them?'
-        raise yamls.problem(*place, what)
-    limits = {tier: n for tier, n in queue.items() if tier != "place"}
-    known = {k: v for k, v in {**family, **row}.items() if k != "place" and v is not None}
-    if "efforts" in known:
-        known["efforts"] = tuple(known["efforts"])
-    known["verbosities"] = tuple(known.get("verbosities", ()))
-    effort = known.get("default_effort")
-    if effort is not None and effort not in known.get("efforts", (effort,)):
+    batch, standard = _prices(name, row)
+    known = {k: v for k, v in {**family, **row}.items() if v is not None}
+    for member in ("place", "queue", "batch", "standard"):
+        known.pop(member, None)
+    for member in {"efforts", "verbosities"} & known.keys():
+        known[member] = tuple(known[member])
+    limits = {tier: n_tokens for tier, n_tokens in queue.items() if tier != "place"}
+    return Model(name=name, price=batch, standard=standard, queue_tokens=limits, **known)
+
+
+def _require(row: Mapping, members: tuple[str, ...], what: str, place: tuple) -> None:
+    for member in members:
+        if row.get(member) is None:
+            raise yamls.problem(*place, f"{what} needs {member}.")
+
+
+def _check_effort(family: Mapping) -> None:
+    effort, efforts = family.get("default_effort"), family.get("efforts")
+    if effort is not None and efforts is not None and effort not in efforts:
         raise yamls.problem(*family["place"], f'default_effort "{effort}" is not among efforts.')
-    return Model(name=name, queue_tokens=limits, **known)
 
 
-def _price(row: Mapping | None) -> Price | None:
-    return None if row is None else Price(**row)
+def _prices(name: str, row: Mapping) -> tuple[Price | None, Price | None]:
+    batch, standard = row.get("batch"), row.get("standard")
+    if batch is None and standard is None:
+        return None, None
+    if batch is None or standard is None:
+        what = f'model "{name}" needs both prices, batch and standard.'
+        raise yamls.problem(*row["place"], what)
+    if batch["input_usd"] > standard["input_usd"]:
+        what = f'the batch price of "{name}" is above its standard price. Swap them?'
+        raise yamls.problem(*row["place"], what)
+    return Price(**batch), Price(**standard)
 
 
 def _referred(name: str, table: Mapping, kind: str, place: tuple) -> Mapping:
@@ -190,16 +204,12 @@ def _file(path: Path) -> dict[str, dict]:
     for kind, rows in tables.items():
         for name, row in rows.items():
             _check_row(source, (kind, name), row)
-    dated = {name: _dated(source, name, row, data) for name, row in tables["models"].items()}
+    rows = tables["models"]
+    tables["models"] = {name: _dated(source, name, row, data) for name, row in rows.items()}
     return {
-        kind: dict(_placed(source, kind, rows))
-        for kind, rows in ({**tables, "models": dated}).items()
+        kind: {name: {**row, "place": (path, lines[(kind, name)])} for name, row in rows.items()}
+        for kind, rows in tables.items()
     }
-
-
-def _placed(source: _Source, kind: str, rows: Mapping) -> Iterator[tuple[str, dict]]:
-    for name, row in rows.items():
-        yield name, {**row, "place": (source.path, source.lines[(kind, name)])}
 
 
 def _check_row(source: _Source, at: tuple, row: object) -> None:

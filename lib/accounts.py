@@ -1,0 +1,169 @@
+"""Accounts: what a run holds, as the tables that notebooks show; totals that do not close raise.
+
+Only reads: ledger, outcomes and requests. Decides nothing and calls nobody.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import pandas as pd
+
+from lib import collect, ledger, lengths, models, prompts, runs, submit
+from lib.errors import AccountingError
+from lib.runs import Run
+from lib.study import Study
+
+
+def make_requests(run: Run, sample: int) -> int:
+    """Write requests.parquet for a random sample of the items (0: all); gives the row count."""
+    items = run.table("documents")["item"]
+    drawn = set(items[prompts.sample(items, sample)])
+    frames = (
+        frame[frame["item"].isin(drawn)] for frame in runs.stream(run.path("documents.parquet"))
+    )
+    rows = prompts.requests(run.study, (frame for frame in frames if len(frame)))
+    return runs.write_stream(rows, run.path("requests.parquet"))
+
+
+def fields(study: Study) -> pd.DataFrame:
+    """The questions of the study: field, type, values, when it applies, what it asks."""
+    rows = [
+        {
+            "field": name,
+            "type": field.type,
+            "values": ", ".join(field.allowed or field.attributes) or "any",
+            "applies": f"when {field.when}" if field.when else "always",
+            "asks": field.description.strip(),
+        }
+        for name, field in study.fields.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def panel(study: Study, today: date) -> pd.DataFrame:
+    """The annotators with the facts of their models: prices, queue limit, shutdown."""
+    rows = []
+    for name, annotator in study.annotators.items():
+        model = models.facts(annotator.model)
+        left = (model.shutdown_at - today).days if model.shutdown_at else None
+        rows.append(
+            {
+                "annotator": name,
+                "model": model.name,
+                "repeats": annotator.repeats,
+                "weight": annotator.weight,
+                "input_usd": model.price.input_usd,
+                "output_usd": model.price.output_usd,
+                "priced_at": model.priced_at,
+                "queue_limit_tokens": model.queue_tokens.get(study.sending.tier),
+                "shutdown_at": model.shutdown_at,
+                "days_left": left,
+            }
+        )
+    return pd.DataFrame(rows).astype({"queue_limit_tokens": "Int64", "days_left": "Int64"})
+
+
+def answer_lengths(run: Run, requests: pd.DataFrame) -> Mapping[str, lengths.OutputTokens]:
+    """Tokens of an answer by annotator: measured where answers have come in, else guessed."""
+    measured = lengths.measure(answered(run, requests))
+    schema = prompts.schema(run.study.fields)
+    return lengths.answer_tokens(run.study.annotators, schema, measured)
+
+
+def answered(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
+    """Every outcome of this run's own requests, with the item, annotator and repeat that asked."""
+    asked = requests[["key", "item", "annotator", "repeat"]]
+    return collect.outcomes(run).merge(asked, on="key")
+
+
+def known_keys(run: Run, requests: pd.DataFrame, *, free: bool) -> set[str]:
+    """The requests that have a valid answer already, in this run or in another one."""
+    own = collect.outcomes(run)
+    valid = set(own.loc[own["outcome"].eq("valid"), "key"])
+    return valid | set(collect.known(run, requests, free=free)["key"])
+
+
+def by_model(run: Run) -> pd.DataFrame:
+    """Where each model's requests are: valid, in flight, not sent; what is enqueued, the limit."""
+    requests = run.table("requests").drop_duplicates("key")
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        flying, open_shards = ledger.in_flight(book), ledger.shards(book, *ledger.OPEN_STATES)
+        windows = {m: submit.window_tokens(run, book, m) for m in requests["model"].unique()}
+    outcomes = collect.outcomes(run)
+    valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
+    rows = []
+    for model, asked in requests.groupby("model"):
+        keys = set(asked["key"])
+        enqueued = [s["n_input_tokens"] for s in open_shards if s["model"] == model]
+        rows.append(
+            {
+                "model": model,
+                "n_requests": len(keys),
+                "n_valid": len(keys & valid),
+                "n_in_flight": len(keys & flying),
+                "n_not_sent": len(keys - flying - set(outcomes["key"])),
+                "enqueued_tokens": sum(enqueued),
+                "limit_tokens": windows[model],
+            }
+        )
+    return pd.DataFrame(rows).astype({"limit_tokens": "Int64"})
+
+
+def shards(run: Run) -> pd.DataFrame:
+    """The shards in the order of planning, with what they hold and where they are."""
+    names = ["shard", "model", "purpose", "n_requests", "n_input_tokens", "size_bytes", "state"]
+    names += ["status", "reserved_usd", "settled_usd"]
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        table = pd.DataFrame(ledger.shards(book), columns=[*names, "batch_id"])
+    return table[names].assign(shard=table["shard"].str[9:])
+
+
+def totals(run: Run) -> pd.DataFrame:
+    """By annotator, the last outcome of every request; raises when they do not add up."""
+    requests = run.table("requests")
+    last = (
+        answered(run, requests)
+        .sort_values(["attempt"])
+        .drop_duplicates(["item", "annotator", "repeat"], keep="last")
+    )
+    table = pd.crosstab(last["annotator"], last["outcome"])
+    asked = requests.groupby("annotator").size()
+    table = table.reindex(asked.index, fill_value=0)
+    table.insert(0, "n_requests", asked)
+    table["without_outcome"] = table["n_requests"] - table.drop(columns="n_requests").sum(axis=1)
+    if (table["without_outcome"] < 0).any():
+        raise AccountingError("more outcomes than requests: run 02 again, then this notebook.")
+    return table.reset_index()
+
+
+def faults(run: Run) -> pd.DataFrame:
+    """What went wrong, grouped: model, outcome, code, parameter, message, and how often."""
+    names = ["model", "outcome", "code", "param", "message"]
+    bad = collect.outcomes(run).query("outcome != 'valid'")
+    grouped = bad.fillna(dict.fromkeys(names, "")).groupby(names, sort=True)
+    return grouped.size().reset_index(name="n_lines").sort_values("n_lines", ascending=False)
+
+
+def spend(run: Run) -> pd.DataFrame:
+    """By annotator: answers, tokens as reported, and USD; every attempt that was paid counts once."""
+    requests = run.table("requests").drop_duplicates("key")
+    rows = answered(run, requests).groupby("annotator")
+    names = ["n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens"]
+    table = rows[[*names, "spend_usd"]].sum()
+    table.insert(0, "n_answers", rows.size())
+    return table.reset_index()
+
+
+def enqueued(run: Run) -> pd.DataFrame:
+    """Enqueued tokens of each model after every submission and every end, by second of the run."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        held = {shard["shard"]: shard for shard in ledger.shards(book)}
+        events = ledger.events(book)
+    events = events[events["kind"].isin(["submitted", "collected"])]
+    events = events[events["shard"].isin(held)].reset_index(drop=True)
+    sign = events["kind"].map({"submitted": 1, "collected": -1}).astype("int64")
+    tokens = events["shard"].map(lambda name: held[name]["n_input_tokens"]).astype("int64")
+    events["model"] = events["shard"].map(lambda name: held[name]["model"])
+    events["enqueued_tokens"] = (sign * tokens).groupby(events["model"]).cumsum()
+    events["at_seconds"] = (events["at"] - events["at"].min()).dt.total_seconds()
+    return events[["model", "at_seconds", "enqueued_tokens"]]

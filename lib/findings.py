@@ -1,0 +1,115 @@
+"""Findings: what the votes and verdicts of a run say, as the tables that notebooks 05 and 06 show.
+
+Reads the study's optional files of gold and corrections; a file that is not there is an empty
+table, a file with a mistake is an error.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+from lib import corrections, gold, policies
+from lib.errors import StudyError
+from lib.runs import Run
+from lib.study import Study
+
+VERDICT_COLORS = ("#56B4E9", "#E69F00", "#D55E00", "#882255")
+NO_VERDICT = "#D9D9D9"
+
+
+def labels(run: Run, items: Collection[str]) -> pd.DataFrame:
+    """The gold labels of the study that stand on these items: item, field, value."""
+    path = Path(run.study.folder) / "gold.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=gold.COLUMNS, dtype="str")
+    known = set(run.table("documents")["item"])
+    table = gold.read(path, run.study, known)
+    return table[table["item"].isin(set(items))]
+
+
+def correct(run: Run, decided: pd.DataFrame) -> pd.DataFrame:
+    """The consensus with the study's corrections applied and flagged in the column `corrected`."""
+    path = Path(run.study.folder) / "corrections.csv"
+    if not path.is_file():
+        return decided.assign(corrected=False)
+    changes = corrections.read(path, run.study, decided["item"].unique())
+    return corrections.apply(decided, changes, run.study)
+
+
+def review(decided: pd.DataFrame) -> pd.DataFrame:
+    """What people should look at first: no quorum, then ties, then the lowest margins.
+
+    Columns: item, field, value, status, margin, candidates; unanimous decisions are left out.
+    """
+    order = {"no_quorum": 0, "tie": 1, "decided": 2}
+    doubtful = decided[decided["status"].isin(order) & ~decided["margin"].ge(1)]
+    doubtful = doubtful.assign(place=doubtful["status"].map(order))
+    doubtful = doubtful.sort_values(["place", "margin", "item", "field"])
+    return doubtful[["item", "field", "value", "status", "margin", "candidates"]]
+
+
+def groups(study: Study) -> pd.DataFrame:
+    """The study's table about its groups, with the columns `group` and `name`."""
+    if study.groups is None:
+        return pd.DataFrame(columns=["group", "name"], dtype="str")
+    path = Path(study.folder) / study.groups.path
+    if not path.is_file():
+        raise StudyError(f"the groups table {path} is missing.", file=str(path))
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    wanted = [study.groups.id, *([study.groups.name] if study.groups.name else [])]
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        what = f"{path.name} has no column {missing[0]!r}. Columns: {', '.join(table)}."
+        raise StudyError(what, file=str(path))
+    name = table[study.groups.name or study.groups.id]
+    return table.assign(group=table[study.groups.id], name=name)
+
+
+def policy_table(study: Study) -> pd.DataFrame:
+    """The policies: id, title, how they decide, verdicts from mildest to severest, coverage."""
+    rows = [
+        {
+            "policy": name,
+            "title": policy.title,
+            "decides_by": "points" if policy.points else "ordered rules",
+            "verdicts": ", ".join(policy.verdicts),
+            "coverage": policy.coverage,
+        }
+        for name, policy in study.policies.items()
+    ]
+    return pd.DataFrame(rows, columns=["policy", "title", "decides_by", "verdicts", "coverage"])
+
+
+def verdict_grid(reached: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts as a table of groups by policy and K, for the picture."""
+    names = table.drop_duplicates("group").set_index("group")["name"]
+    shown = reached.assign(
+        group=reached["group"].map(names).fillna(reached["group"]),
+        column=reached["policy"] + "\nK " + reached["k"].astype("string").fillna("all"),
+    )
+    columns = list(dict.fromkeys(shown["column"]))
+    return shown.pivot_table(index="group", columns="column", values="verdict", aggfunc="first")[
+        columns
+    ]
+
+
+def verdict_colors(study: Study) -> dict[str, str]:
+    """A color for every verdict of the study, from mildest to severest, and for no verdict."""
+    words = list(dict.fromkeys(v for policy in study.policies.values() for v in policy.verdicts))
+    named = dict(zip(words, VERDICT_COLORS, strict=False))
+    return {**named, policies.INSUFFICIENT: NO_VERDICT}
+
+
+def verdict_sentence(reached: pd.DataFrame) -> str:
+    """How many groups the policies agree on at the highest K, and how many lack data."""
+    if reached.empty:
+        return "No policies: no verdicts."
+    last = reached[reached["k"].eq(reached["k"].max())] if reached["k"].notna().any() else reached
+    n_same = int(last.groupby("group")["verdict"].nunique().eq(1).sum())
+    n_without = int(last["verdict"].eq(policies.INSUFFICIENT).groupby(last["group"]).any().sum())
+    n_policies = last["policy"].nunique()
+    return (
+        f"All {n_policies} policies agree on {n_same} of {last['group'].nunique()} groups; "
+        f"{n_without} have insufficient data"
+    )

@@ -1,0 +1,217 @@
+"""Gold: what people say about items, read without mercy and compared with votes.
+
+Decides how often each annotator and the panel agree with people. Refuses a file with any mistake,
+with its line: a label that nobody can place measures nothing.
+"""
+
+import csv
+import math
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib import consensus as counting
+from lib import votes as ballots
+from lib import yamls
+from lib.fields import Field
+from lib.study import Study
+
+COLUMNS = ["item", "field", "value"]
+_Z95 = 1.959963984540054
+
+
+def read(path: Path, study: Study, items: Collection[str]) -> pd.DataFrame:
+    """The gold labels of a study: item, field, value, line; values as votes have them.
+
+    An entity field has a row a name, and one row with an empty value where an item has none.
+    Raises StudyError with file and line for everything that cannot be true of these items.
+    """
+    labels, known = [], frozenset(items)
+    for line, row in rows(path, COLUMNS):
+        field = field_of(path, line, row, study, known)
+        value = value_of(path, line, row["value"], row["field"], field)
+        labels.append((row["item"], row["field"], value, line))
+    table = pd.DataFrame(labels, columns=[*COLUMNS, "line"])
+    if table.empty:
+        raise yamls.problem(path, 1, "no labels below the header. Write some, or remove the file.")
+    _check_once(path, table, study.fields)
+    _check_applies(path, table, study.fields)
+    return table
+
+
+def accuracy(
+    votes: pd.DataFrame, consensus: pd.DataFrame, gold: pd.DataFrame, study: Study
+) -> pd.DataFrame:
+    """How often each annotator alone and the panel say what gold says; a row for each and field.
+
+    Columns: who, model (null for the panel), field ("all" pools them), n_gold, n (decided among
+    them), n_right, accuracy, low, high (Wilson, 95 %). An annotator's repeats vote among themselves
+    first. Fields of declared values and numbers; `entities.score` is for the others.
+    """
+    measured = [name for name, one in study.fields.items() if one.type not in {"entities", "text"}]
+    true = gold.loc[gold["field"].isin(measured), COLUMNS].rename(columns={"value": "true"})
+    said = votes[votes["item"].isin(true["item"])]
+    decided = [("panel", None, consensus)]
+    for name, one in study.annotators.items():
+        alone = counting.decide(said[said["annotator"].eq(name)], alone_on(study, name))
+        decided.append((name, one.model, alone))
+    found = []
+    for who, model, table in decided:
+        both = true.merge(table[["item", "field", "value"]], on=["item", "field"], how="left")
+        parts = {"all": both, **dict(list(both.groupby("field")))}
+        fields = [name for name in ["all", *measured] if len(parts.get(name, []))]
+        found += [{"who": who, "model": model, "field": f, **_counted(parts[f])} for f in fields]
+    return pd.DataFrame(found)
+
+
+def sentence(accuracies: pd.DataFrame, field: str = "all") -> str:
+    """Whether the panel beats its best member on gold, with the numbers behind it."""
+    table = accuracies[accuracies["field"].eq(field) & accuracies["n"].gt(0)]
+    panel, members = table[table["who"].eq("panel")], table[~table["who"].eq("panel")]
+    if panel.empty or members.empty:
+        return "No gold label stands on an item that was decided: the panel cannot be compared."
+    ours = panel.iloc[0]
+    best = members.sort_values(["accuracy", "n", "who"], ascending=[False, False, True]).iloc[0]
+    verb = "beats" if ours["accuracy"] > best["accuracy"] else "does not beat"
+    said = f"The panel is right on {_shown(ours)}, {best['who']} alone on {_shown(best)}"
+    overlap = ours["low"] <= best["high"] and best["low"] <= ours["high"]
+    doubt = " The intervals overlap: more gold may turn this round." if overlap else ""
+    return f"{said}: the panel {verb} its best member.{doubt}"
+
+
+def wilson(n_right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927); nan without observations.
+
+    >>> [round(bound, 3) for bound in wilson(90, 100)]
+    [0.826, 0.945]
+    """
+    if not n:
+        return math.nan, math.nan
+    share, square = n_right / n, _Z95**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = _Z95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def alone_on(study: Study, annotator: str) -> Study:
+    """The study with a panel of one annotator."""
+    panel = study.panels[study.panel]
+    one = panel.model_copy(update={"annotators": {annotator: panel.annotators[annotator]}})
+    return study.model_copy(update={"panels": {**study.panels, study.panel: one}})
+
+
+def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with their lines, cells stripped; other columns are left alone.
+
+    Raises StudyError for a missing column, a row of another length and what is no CSV at all.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _rows(path, csv.reader(file, strict=True), columns)
+    except FileNotFoundError as error:
+        raise yamls.problem(path, None, "there is no such file.") from error
+    except UnicodeDecodeError as error:
+        raise yamls.problem(path, None, "not UTF-8 text. Save the file as UTF-8.") from error
+
+
+def field_of(
+    path: Path, line: int, row: Mapping[str, str], study: Study, items: Collection[str]
+) -> Field:
+    """The field that a row names, when item and field exist."""
+    item, name = row["item"], row["field"]
+    if item not in items:
+        what = f"no item {item!r} in this run.{yamls.nearest(item, items)}"
+        raise yamls.problem(path, line, f"{what} Items are the ids of documents.parquet.")
+    if name not in study.fields:
+        what = f"no field {name!r}.{yamls.nearest(name, study.fields)}"
+        raise yamls.problem(path, line, f"{what} Known: {', '.join(study.fields)}.")
+    return study.fields[name]
+
+
+def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
+    """The value as votes have it; a name of an entity field stays as it is written."""
+    if field.type == "entities":
+        return " ".join(value.split())
+    allowed = ", ".join(field.allowed) or f"any {field.type}"
+    if not value:
+        raise yamls.problem(path, line, f"no value for {name}. Allowed: {allowed}.")
+    found, reason = ballots.normalise(value, field)
+    if reason:
+        nearest = yamls.nearest(value, field.allowed)
+        what = f"{name} never has the value {value!r}.{nearest} Allowed: {allowed}."
+        raise yamls.problem(path, line, what)
+    return found
+
+
+def _rows(
+    path: Path, reader: Iterator[list[str]], columns: list[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    header, before = None, 0
+    try:
+        for cells in reader:
+            line, before = before + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(path, cells, columns)
+                continue
+            if len(cells) != len(header):
+                what = f"{len(cells)} cells, and the header has {len(header)}. Quote commas."
+                raise yamls.problem(path, line, what)
+            yield line, dict(zip(header, map(str.strip, cells), strict=True))
+    except csv.Error as error:
+        raise yamls.problem(path, before + 1, f"not valid CSV: {error}.") from error
+    if header is None:
+        raise yamls.problem(path, 1, f"the file is empty. Expected columns: {', '.join(columns)}.")
+
+
+def _header(path: Path, cells: list[str], columns: list[str]) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    for column in columns:
+        if header.count(column) != 1:
+            times = "more than once" if column in header else "not"
+            hint = " Separate cells with commas." if ";" in cells[0] or "\t" in cells[0] else ""
+            nearest = yamls.nearest(column, header) if times == "not" else ""
+            what = f"the column {column!r} is {times} there.{nearest}{hint}"
+            raise yamls.problem(path, 1, f"{what} Expected: {', '.join(columns)}.")
+    return header
+
+
+def _check_once(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> None:
+    """One value for a closed field; for entities each name once, and none beside "none"."""
+    seen: dict[tuple, dict[str, tuple[int, str]]] = {}
+    for row in table.itertuples():
+        lists = fields[row.field].type == "entities"
+        key = ballots.entity_key(row.value) if lists else ""
+        others = seen.setdefault((row.item, row.field), {})
+        if key in others or (others and "" in {key, *others}):
+            line, value = others.get(key) or next(iter(others.values()))
+            what = f"{row.field} of {row.item} is {value!r} on line {line}"
+            raise yamls.problem(path, row.line, f"{what} and {row.value!r} here. Keep one.")
+        others[key] = (row.line, row.value)
+
+
+def _check_applies(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> None:
+    stated = {(row.item, row.field): row.value for row in table.itertuples()}
+    for row in table.itertuples():
+        when = fields[row.field].when
+        condition = stated.get((row.item, when), "true")
+        if condition != "true":
+            what = f"{row.field} does not apply to {row.item}: its gold says {when} {condition}."
+            raise yamls.problem(path, row.line, f"{what} Remove one of the two rows.")
+
+
+def _counted(both: pd.DataFrame) -> dict[str, Any]:
+    n_gold, n = len(both), int(both["value"].notna().sum())
+    n_right = int(both["value"].eq(both["true"]).sum())
+    low, high = wilson(n_right, n)
+    share = n_right / n if n else math.nan
+    counts = {"n_gold": n_gold, "n": n, "n_right": n_right}
+    return {**counts, "accuracy": share, "low": low, "high": high}
+
+
+def _shown(row: pd.Series) -> str:
+    interval = f"{row['low']:.2f} to {row['high']:.2f}"
+    return f"{row['n_right']} of {row['n']} decided labels ({row['accuracy']:.2f}, {interval})"
