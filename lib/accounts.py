@@ -8,7 +8,7 @@ from datetime import date
 
 import pandas as pd
 
-from lib import collect, ledger, lengths, models, prompts, runs, submit
+from lib import collect, estimate, ledger, lengths, models, prompts, runs, submit
 from lib.errors import AccountingError
 from lib.runs import Run
 from lib.study import Study
@@ -63,11 +63,45 @@ def panel(study: Study, today: date) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"queue_limit_tokens": "Int64", "days_left": "Int64"})
 
 
-def answer_lengths(run: Run, requests: pd.DataFrame) -> Mapping[str, lengths.OutputTokens]:
+def answer_lengths(
+    run: Run, requests: pd.DataFrame, *, measured: bool = True
+) -> Mapping[str, lengths.OutputTokens]:
     """Tokens of an answer by annotator: measured where answers have come in, else guessed."""
-    measured = lengths.measure(answered(run, requests))
+    measure = lengths.measure(answered(run, requests)) if measured else None
     schema = prompts.schema(run.study.fields)
-    return lengths.answer_tokens(run.study.annotators, schema, measured)
+    return lengths.answer_tokens(run.study.annotators, schema, measure)
+
+
+def compared(run: Run) -> pd.DataFrame:
+    """By annotator, the price of all requests of the run as guessed, as measured, and as spent."""
+    requests = run.table("requests")
+    table = spend(run)[["annotator", "spend_usd"]]
+    for name, measured in (("measured_usd", True), ("guessed_usd", False)):
+        answers = answer_lengths(run, requests, measured=measured)
+        priced = estimate.price_requests(requests, answers)
+        whole = estimate.estimate(priced, run.study.annotators, run.study.sending.tier)
+        column = whole[["annotator", "estimate_usd_expected"]]
+        column = column.rename(columns={"estimate_usd_expected": name})
+        table = column.merge(table, on="annotator", how="left")
+    return table
+
+
+def affordable(priced: pd.DataFrame, max_usd: float) -> pd.DataFrame:
+    """For some budgets, the items of the largest random sample whose expected price fits.
+
+    Columns: max_usd, n_items_expected, and n_items_worst_case (every answer as long as its cap).
+    `priced` comes from `estimate.price_requests`; `max_usd` is one of the budgets unless it is 0.
+    """
+    drawn = priced.assign(place=prompts.draw_order(priced["item"])).sort_values("place")
+    rows = [
+        (
+            usd,
+            estimate.affordable(drawn, usd),
+            estimate.affordable(drawn, usd, "units_worst"),
+        )
+        for usd in sorted({0.1, 1.0, 10.0, 100.0, max_usd} - {0.0})
+    ]
+    return pd.DataFrame(rows, columns=["max_usd", "n_items_expected", "n_items_worst_case"])
 
 
 def answered(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +179,7 @@ def faults(run: Run) -> pd.DataFrame:
 
 
 def spend(run: Run) -> pd.DataFrame:
-    """By annotator: answers, tokens as reported, and USD; every attempt that was paid counts once."""
+    """By annotator: answers, tokens as reported, and USD; every paid attempt counts once."""
     requests = run.table("requests").drop_duplicates("key")
     rows = answered(run, requests).groupby("annotator")
     names = ["n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens"]

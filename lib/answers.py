@@ -129,9 +129,7 @@ def strict_json(content: object) -> object:
         raise ValueError(f"{type(content).__name__} instead of text")
     if content.count("{") + content.count("[") > MAX_DEPTH and _depth(content) > MAX_DEPTH:
         raise ValueError("nested too deeply")
-    value = json.loads(
-        content, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once
-    )
+    value = json.loads(content, object_pairs_hook=_once, **_NUMBERS)
     if _is_torn(content) or ("\\u" in content and _is_torn(json.dumps(value, ensure_ascii=False))):
         raise ValueError("holds text that is not Unicode")
     return value
@@ -221,9 +219,10 @@ def _loads(line: bytes) -> object:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets nest at most, those inside of strings counted too."""
+    """How deep the brackets of a JSON text nest at most."""
     deepest = depth = 0
-    for bracket in re.findall(r"[][{}]", text):
+    outside = re.sub(r'"(?:[^"\\]|\\.)*+"', "", text, flags=re.DOTALL)
+    for bracket in re.findall(r"[][{}]", outside):
         depth += 1 if bracket in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
@@ -258,6 +257,14 @@ def _finite(number: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{number[:20]} is too large")
     return value
+
+
+def _whole(number: str) -> int:
+    _finite(number)
+    return int(number)
+
+
+_NUMBERS = {"parse_constant": _refuse, "parse_float": _finite, "parse_int": _whole}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

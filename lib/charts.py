@@ -4,12 +4,14 @@ A function draws, saves PNG and SVG under `figures/`, shows the picture once wit
 who cannot see it, and returns None. The title is the finding. Simulated answers are marked.
 """
 
+import html
 import io
+import textwrap
 from collections.abc import Mapping
 
 import matplotlib as mpl
 import pandas as pd
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,6 +20,16 @@ from lib.runs import Run
 
 BLUE, RED, GREY, LIGHT = "#0072B2", "#D55E00", "#8C8C8C", "#D9D9D9"
 MODEL_COLORS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+PART_COLORS = {
+    "decided": "#0072B2",
+    "tie": "#E69F00",
+    "no_quorum": "#D55E00",
+    "not_applicable": "#D9D9D9",
+    "listed": "#8C8C8C",
+    "text": "#0072B2",
+    "instructions": "#8C8C8C",
+    "answer": "#E69F00",
+}
 STYLE = {
     "figure.figsize": (6.5, 2.6),
     "figure.dpi": 150,
@@ -78,6 +90,8 @@ def estimate(run: Run, table: pd.DataFrame) -> None:
 
 def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
     """Enqueued tokens of each model over the time of the run, against its limit."""
+    if enqueued.empty:
+        return _nothing("Enqueued tokens: every answer was known already")
     figure, ax = _new()
     for color, (model, rows) in zip(MODEL_COLORS, enqueued.groupby("model"), strict=False):
         ax.step(rows["at_seconds"], rows["enqueued_tokens"], where="post", color=color)
@@ -85,55 +99,44 @@ def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
         ax.annotate(
             f" {model}", (top["at_seconds"], top["enqueued_tokens"]), color=color, va="bottom"
         )
-    over = [
-        m
-        for m, rows in enqueued.groupby("model")
-        if rows["enqueued_tokens"].max() > limits.get(m, 1e18)
-    ]
-    peak = enqueued["enqueued_tokens"].max() if len(enqueued) else 0
-    near = {model: limit for model, limit in limits.items() if limit < 4 * peak}
-    for limit in near.values():
-        ax.axhline(limit, color=RED, linewidth=1)
+    peaks = enqueued.groupby("model")["enqueued_tokens"].max()
+    over = [model for model, peak in peaks.items() if peak > limits.get(model, float("inf"))]
+    for model, peak in peaks.items():
+        if model in limits and limits[model] < 4 * peak:
+            ax.axhline(limits[model], color=RED, linewidth=1)
+            where = (enqueued["at_seconds"].max(), limits[model])
+            ax.annotate(f"limit of {model}", where, color=RED, ha="right", va="bottom")
     ax.set(xlabel="seconds since the first batch", ylabel="enqueued tokens")
     ax.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.margins(x=0.12, y=0.2)
-    lowest = min(limits.values()) if limits else 0
-    title = (
-        f"Over its limit: {', '.join(over)}"
-        if over
-        else f"At most {peak:,.0f} tokens were enqueued; the lowest limit is {lowest:,.0f}"
-    )
-    _finish(run, figure, ax, "04_queue", title)
+    fit = f"Every queue stayed within its limit; {peaks.max():,.0f} tokens were the most"
+    title = f"Over its limit: {', '.join(over)}" if over else fit
+    return _finish(run, figure, ax, "04_queue", title)
 
 
-def shares(run: Run, table: pd.DataFrame, name: str, title: str, good: str) -> None:
-    """Parts of a whole for every row of the index, as stacked bars; `good` is the wanted part."""
+def shares(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
+    """Parts of a whole for every row of the index, as stacked bars; a part keeps its color."""
+    if table.empty:
+        return _nothing(title)
     figure, ax = _new(height=0.9 + 0.4 * len(table))
     share = table.div(table.sum(axis="columns"), axis="index").iloc[::-1]
     left = pd.Series(0.0, index=share.index)
-    others = [part for part in share.columns if part != good]
-    colors = {good: BLUE} | dict(
-        zip(others, (RED, "#E69F00", GREY, LIGHT, "#CC79A7", "#56B4E9"), strict=False)
-    )
+    spare = iter(MODEL_COLORS)
     for part in share.columns:
-        ax.barh(
-            share.index,
-            share[part],
-            left=left,
-            height=0.6,
-            color=colors.get(part, LIGHT),
-            label=part,
-        )
+        color = PART_COLORS.get(part) or next(spare)
+        ax.barh(share.index, share[part], left=left, height=0.6, color=color, label=part)
         left = left + share[part]
     ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
     ax.set(xlim=(0, 1))
     ax.grid(axis="y", visible=False)
-    ax.legend(ncols=4, loc="upper left", bbox_to_anchor=(0, -0.18), frameon=False)
-    _finish(run, figure, ax, name, title)
+    figure.legend(ncols=5, loc="outside lower left", frameon=False)
+    return _finish(run, figure, ax, name, title)
 
 
 def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Shares with their intervals, a row each: columns label, share, low, high; best on top."""
+    if table.empty:
+        return _nothing(title)
     rows = table.sort_values("share")
     figure, ax = _new(height=0.8 + 0.28 * len(rows))
     spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
@@ -142,35 +145,43 @@ def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     )
     for label, value, high in zip(rows["label"], rows["share"], rows["high"], strict=True):
         ax.annotate(f" {value:.3f}", (high, label), va="center", color=GREY)
-    ax.set(xlim=(min(0.5, rows["low"].min()), 1.08))
+    ax.set(xlim=(min(0.5, rows["low"].min()), 1.08), xlabel="share, with its 95 % interval")
     ax.grid(axis="y", visible=False)
-    _finish(run, figure, ax, name, title)
+    ax.margins(y=0.15)
+    return _finish(run, figure, ax, name, title)
 
 
 def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, title: str) -> None:
-    """A table of words as colored cells: rows by columns, a color for each word."""
-    figure, ax = _new(height=0.8 + 0.27 * len(table))
+    """A table of words as colored cells; the columns are pairs of a heading and a number below."""
+    if table.empty:
+        return _nothing(title)
+    figure, ax = _new(height=1.1 + 0.27 * len(table))
     ax.set_axis_off()
-    n_rows, n_columns = table.shape
+    headings = list(dict.fromkeys(heading for heading, _ in table.columns))
+    places = [x + 0.5 * headings.index(heading) for x, (heading, _) in enumerate(table.columns)]
+    n_rows, width = len(table), places[-1] + 1
     for y, (label, row) in enumerate(table.iterrows()):
-        ax.text(-0.1, n_rows - y - 0.5, str(label)[:40], ha="right", va="center")
-        for x, word in enumerate(row):
-            box = mpl.patches.Rectangle(
-                (x, n_rows - y - 1), 0.96, 0.92, color=colors.get(word, LIGHT)
-            )
-            ax.add_patch(box)
-    for x, label in enumerate(table.columns):
-        ax.text(x + 0.48, n_rows + 0.1, str(label), ha="center", va="bottom", fontsize=8)
-    ax.set(xlim=(-0.4 * n_columns - 1, n_columns), ylim=(-1.2, n_rows + 0.8))
+        ax.text(-0.2, n_rows - y - 0.5, str(label)[:40], ha="right", va="center")
+        for x, word in zip(places, row, strict=True):
+            _box(ax, (x, n_rows - y - 1), (0.94, 0.9), colors.get(word, LIGHT))
+    for x, (_, number) in zip(places, table.columns, strict=True):
+        ax.text(x + 0.47, n_rows + 0.1, str(number), ha="center", va="bottom", fontsize=7)
+    for heading in headings:
+        mine = [x for x, (one, _) in zip(places, table.columns, strict=True) if one == heading]
+        middle = (mine[0] + mine[-1]) / 2 + 0.47
+        ax.text(middle, n_rows + 0.75, heading, ha="center", va="bottom", fontweight="bold")
     for place, (word, color) in enumerate(colors.items()):
-        x = place * n_columns / len(colors)
-        ax.add_patch(mpl.patches.Rectangle((x, -1), 0.2, 0.5, color=color))
-        ax.text(x + 0.28, -0.75, word, va="center", fontsize=8)
-    _finish(run, figure, ax, name, title)
+        x = place * width / len(colors)
+        _box(ax, (x, -1.1), (0.35, 0.6), color)
+        ax.text(x + 0.5, -0.8, word, va="center", fontsize=8)
+    ax.set(xlim=(-0.45 * width, width), ylim=(-1.3, n_rows + 1.6))
+    return _finish(run, figure, ax, name, title)
 
 
 def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None:
     """Horizontal bars from the largest down, the value written at the end of each."""
+    if values.empty:
+        return _nothing(title)
     values = values.sort_values()
     figure, ax = _new(height=0.8 + 0.25 * len(values))
     ax.barh([str(name)[:40] for name in values.index], values, color=BLUE, height=0.65)
@@ -179,7 +190,7 @@ def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None
     ax.set(xlabel=label)
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
-    _finish(run, figure, ax, name, title)
+    return _finish(run, figure, ax, name, title)
 
 
 def _new(height: float = 2.6) -> tuple[Figure, Axes]:
@@ -188,10 +199,22 @@ def _new(height: float = 2.6) -> tuple[Figure, Axes]:
         return figure, figure.add_subplot()
 
 
+def _box(ax: Axes, corner: tuple[float, float], size: tuple[float, float], color: str) -> None:
+    ax.add_patch(mpl.patches.Rectangle(corner, *size, color=color))
+
+
+def _nothing(title: str) -> None:
+    """Say that there is nothing to draw, where the picture would be."""
+    said = title if title.endswith(".") else f"{title}: nothing to show."
+    display(HTML(f"<p>{html.escape(said)}</p>"))
+
+
 def _finish(run: Run, figure: Figure, ax: Axes, name: str, title: str) -> None:
     """Give the picture its title and mark, save it, and show it once."""
     with mpl.rc_context(STYLE):
-        ax.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        ax.set_title(
+            "\n".join(textwrap.wrap(title, 84)), loc="left", fontweight="bold", fontsize=10
+        )
         if collect.is_simulated(run):
             figure.supxlabel("simulated answers", x=0.99, ha="right", fontsize=7, color=RED)
         for ending, extra in (("png", {"Software": None}), ("svg", {"Date": None})):

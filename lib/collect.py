@@ -75,14 +75,14 @@ def ended(run: Run, book: sqlite3.Connection, to: Service) -> list[str]:
     """Look at every submitted batch and take in those that have ended; gives their shards.
 
     What one batch lacks is recorded and does not hold up the others. Raises ServiceError when the
-    service does not answer at all or refuses for good.
+    service does not answer at all or does not let us in.
     """
     taken = []
     for shard in ledger.shards(book, "submitted"):
         try:
             done = _look(run, book, to, shard)
         except ServiceError as error:
-            if error.status == 0 or (error.final and error.status != 404):
+            if error.status in (0, 401, 403):
                 raise
             since = shard["unseen_at"] or ledger.now()
             unseen_at = since if error.status == 404 else shard["unseen_at"]
@@ -113,13 +113,11 @@ def _look(run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any]
     if status not in (*ENDED, "gone"):
         ledger.observe(book, shard["shard"], error=None, unseen_at=None)
         return False
-    table = _all_failed(book, shard, batch) if status == "failed" else None
-    if table is None:
-        table = _from_files(run, book, to, shard, batch)
-    spent_usd = _write(run, shard, table)
+    failed = status == "failed"
+    table = _all_failed(book, shard, batch) if failed else _from_files(run, book, to, shard, batch)
+    end = {"settled_usd": _write(run, shard, table), "ended_at": _end(batch), "error": None}
     crash_point("outcomes written")
-    end = {"settled_usd": spent_usd, "collected_at": ledger.now(), "ended_at": _end(batch)}
-    ledger.move(book, shard["shard"], "submitted", "collected", **end)
+    ledger.move(book, shard["shard"], "submitted", "collected", **end, collected_at=ledger.now())
     crash_point("collected")
     sent = run.path("shards") / shard["file"]
     if sent.is_file():
@@ -134,10 +132,11 @@ def _from_files(
     raw: list[bytes] = []
     for kind, count in (("output", "completed"), ("error", "failed")):
         path = run.path("answers") / f"{shard['batch_id']}_{kind}.jsonl.gz"
-        expected = (batch.get("request_counts") or {}).get(count)
-        if not path.is_file() and not _fetch(to, shard, batch, kind, path, expected):
-            if expected or batch["status"] == "gone":
-                ledger.lose(book, shard, "results_gone", batch_id=shard["batch_id"], kind=kind)
+        counted = (batch.get("request_counts") or {}).get(count) or 0
+        named = batch.get(f"{kind}_file_id")
+        if not path.is_file() and not _fetch(to, shard, named, path, counted):
+            if named or counted or batch["status"] == "gone":
+                ledger.lose(book, shard, "results_gone", batch_id=shard["batch_id"])
             continue
         crash_point("downloaded")
         raw.extend(answers.lines(path))
@@ -149,17 +148,17 @@ def _from_files(
     return table
 
 
-def _fetch(
-    to: Service, shard: dict, batch: dict, kind: str, path: Path, expected: int | None
-) -> bool:
-    """Download one result file, if there is one; a lost one is waited for until it is given up."""
-    file_id = batch.get(f"{kind}_file_id")
+def _fetch(to: Service, shard: dict[str, Any], file_id: str | None, path: Path, n: int) -> bool:
+    """Download a result file, and say whether there is one.
+
+    One that should hold `n` lines and is not there is waited for until it is given up.
+    """
     try:
         if file_id:
             service.download(to, file_id, path)
-        elif expected and not _given_up(shard):
-            what = f"batch {shard['batch_id']} counts {expected:,} {kind} lines and names no file."
-            raise ServiceError(f"{what} Waiting for it.", status=404, final=False, unclear=False)
+        elif n and not _given_up(shard):
+            what = f"{path.name} of {n:,} lines is not shown by {to.name} yet. Waiting for it."
+            raise ServiceError(what, status=404, final=False, unclear=False)
     except ServiceError as error:
         if error.status != 404 or not _given_up(shard):
             raise
@@ -234,17 +233,22 @@ def pause(shard: dict[str, Any]) -> dict[str, Any]:
     return {"n_refusals": n_refusals, "not_before": not_before}
 
 
-def _query(query: str, folder: Path, under: str = "", **given: Any) -> pd.DataFrame | None:
+def _query(
+    query: str,
+    folder: Path,
+    under: str = "",
+    asked: pd.DataFrame | None = None,
+    **given: str | bool,
+) -> pd.DataFrame | None:
     """A query over the outcome files of one run, or of all when `under` is "*"; none: nothing."""
-    pattern = Path(glob.escape(str(folder)), under, "outcomes", "*.parquet")
-    if not glob.glob(str(pattern)):
+    if next(folder.glob(str(Path(under, "outcomes", "*.parquet"))), None) is None:
         return None
+    pattern = Path(glob.escape(str(folder)), under, "outcomes", "*.parquet")
     with duckdb.connect() as connection:
-        if "asked" in given:
-            connection.register("asked", given.pop("asked"))
-        files = "(SELECT * FROM read_parquet($files, union_by_name => true)) AS outcomes"
-        query = query.replace("FROM outcomes", f"FROM {files}".removesuffix(" AS outcomes"))
-        return connection.execute(query, {"files": str(pattern), **given}).df()
+        connection.from_parquet(str(pattern), union_by_name=True).create_view("outcomes")
+        if asked is not None:
+            connection.register("asked", asked)
+        return connection.execute(query, given).df()
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -57,10 +57,12 @@ joined AS (
     FROM weighed LEFT JOIN led USING (item, field))
 SELECT item, field, kind, n_asked, n_abstained, simulated, coalesce(n_votes, 0) AS n_votes,
     coalesce(len(ts), 0) AS n_values, coalesce(len(leaders), 0) AS n_leaders,
-    to_json(list_transform(leaders, lambda t: t.value)) AS leaders,
-    to_json(list_transform(ts, lambda t: t.value)) AS named,
-    to_json(list_transform(coalesce(elected, []), lambda t: t.value)) AS elected,
-    to_json(map_from_entries(list_transform(ts, lambda t: {'k': t.value, 'v': t.n}))) AS n_by,
+    leaders[1].value AS leader, coalesce(leaders[1].n, 0) AS n_leader,
+    CASE WHEN len(leaders) > 1 THEN to_json(map_from_entries(
+        list_transform(leaders, lambda t: {'k': t.value, 'v': t.n}))) END AS n_by_leader,
+    CASE WHEN kind = 'text' THEN to_json(list_transform(ts, lambda t: t.value)) END AS texts,
+    CASE WHEN kind = 'entities' THEN to_json(list_transform(coalesce(elected, []),
+        lambda t: t.value)) END AS elected,
     to_json(map_from_entries(list_transform(ts, lambda t: {'k': t.value, 'v': t.w / scale})))
         AS weights,
     quorum, top / answered AS share,
@@ -100,10 +102,12 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         table = base.execute(_BALLOTS + _COUNTED).df()
         _check_complete(table, study)
         table = _stated(table)
-        ties = table.loc[table["status"].eq("tie"), ["item", "field", "candidates"]]
+        ties = table.loc[table["status"].eq("tie"), ["item", "field", "candidates", "n_by_leader"]]
         table = _settled(table, ties, study.fields, _heavy(base, ties))
-        table = _averaged(table, base.execute(_BALLOTS + _NUMBERS).df(), study.fields)
-    return _where_applicable(_with_counts(table), study.fields)[_COLUMNS]
+        if table["kind"].eq("number").any():
+            numbers = base.execute(_BALLOTS + _NUMBERS).df()
+            table = _averaged(table, numbers, study.fields)
+    return _where_applicable(_against(table), study.fields)[_COLUMNS]
 
 
 def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -138,7 +142,7 @@ def count(
         base.register("fields", _fields({"label": Field(description="-")}, Voting(quorum=0), panel))
         counted = _stated(base.execute(_BALLOTS + _COUNTED).df())
     unused = {"field", "spread"}
-    return _with_counts(counted)[[name for name in _COLUMNS if name not in unused]]
+    return _against(counted)[[name for name in _COLUMNS if name not in unused]]
 
 
 @contextlib.contextmanager
@@ -180,16 +184,24 @@ def _check_complete(table: pd.DataFrame, study: Study) -> None:
 
 def _stated(table: pd.DataFrame) -> pd.DataFrame:
     """Status, value and candidates, before preferences, numbers and conditions."""
-    leaders, kind = table["leaders"], table["kind"]
-    status = pd.Series("decided", index=table.index)
+    kind, status = table["kind"], pd.Series("decided", index=table.index)
     status[kind.eq("closed") & table["n_leaders"].gt(1)] = "tie"
     status[kind.eq("text") & table["n_values"].gt(1)] = "listed"
     status[~table["quorum"]] = "no_quorum"
-    single = leaders.map(lambda text: json.loads(text)[0], na_action="ignore").astype("string")
-    value = single.mask(kind.eq("entities"), table["elected"]).where(status.eq("decided"))
-    candidates = leaders.where(status.eq("tie"), table["named"])
-    candidates = candidates.where(status.isin(["tie", "listed"]))
-    return table.assign(status=status, value=value, candidates=candidates)
+    decided, tie = status.eq("decided"), status.eq("tie")
+    leaders = table["n_by_leader"].where(tie).map(_names, na_action="ignore").astype("string")
+    named = table["leader"].mask(kind.eq("entities"), table["elected"]).astype("string")
+    return table.assign(
+        status=status,
+        value=named.where(decided),
+        n_for=table["n_leader"].where(decided & kind.isin(["closed", "text"]), 0),
+        candidates=leaders.mask(status.eq("listed"), table["texts"]),
+        spread=np.nan,
+    )
+
+
+def _names(counts: str) -> str:
+    return json.dumps(list(json.loads(counts)), ensure_ascii=False)
 
 
 def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, dict[str, int]]:
@@ -210,7 +222,8 @@ def _settled(
         of_heavy = heavy.get((tie.item, tie.field), {})
         value = _preferred(fields[tie.field], json.loads(tie.candidates), of_heavy)
         if value is not None:
-            table.loc[tie.Index, ["value", "status", "candidates"]] = [value, "decided", None]
+            settled = [value, "decided", None, json.loads(tie.n_by_leader)[value]]
+            table.loc[tie.Index, ["value", "status", "candidates", "n_for"]] = settled
     return table
 
 
@@ -224,12 +237,10 @@ def _preferred(field: Field, candidates: list[str], heavy: Mapping[str, int]) ->
     return leaders[0] if len(leaders) == 1 else None
 
 
-def _with_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Votes for and against the value; numbers and entity lists have neither."""
+def _against(table: pd.DataFrame) -> pd.DataFrame:
+    """Votes against the value; numbers and entity lists have none for or against."""
     single = table["value"].notna() & table["kind"].isin(["closed", "text"])
-    rows = zip(table["value"], table["n_by"], single, strict=True)
-    n_for = pd.Series([json.loads(n)[value] if one else 0 for value, n, one in rows], dtype="int64")
-    return table.assign(n_for=n_for, n_against=(table["n_votes"] - n_for).where(single, 0))
+    return table.assign(n_against=(table["n_votes"] - table["n_for"]).where(single, 0))
 
 
 def _averaged(
@@ -242,7 +253,7 @@ def _averaged(
     ]
     averages = pd.DataFrame(found, columns=["item", "field", "centre", "spread"])
     averages = averages.astype({"item": "string", "field": "string", "centre": "string"})
-    table = table.merge(averages, on=["item", "field"], how="left")
+    table = table.drop(columns="spread").merge(averages, on=["item", "field"], how="left")
     is_number, decided = table["kind"].eq("number"), table["status"].eq("decided")
     value = table["value"].mask(is_number, table["centre"].where(decided))
     plain = {name: table[name].mask(is_number) for name in ("share", "margin")}

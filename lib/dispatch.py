@@ -6,17 +6,26 @@ each call; a call whose result is unknown is looked for at the service before it
 """
 
 import contextlib
+import os
+import platform
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import filelock
 import pandas as pd
 
 from lib import collect, ledger, reconcile, submit
-from lib.errors import BusyError, CanaryError, VotebookError
+from lib.errors import (
+    AccountingError,
+    BudgetError,
+    BusyError,
+    CanaryError,
+    ServiceError,
+    VotebookError,
+)
 from lib.runs import Run
 from lib.service import Service
 from lib.wanted import health, stopped, wanted
@@ -24,7 +33,7 @@ from lib.wanted import health, stopped, wanted
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `state` is done, waiting or stopped, and `reasons` say why it stopped."""
+    """How far a run is: `state` is done, waiting or stopped; `reasons` say why it is not done."""
 
     state: str
     n_requests: int
@@ -39,28 +48,34 @@ class Progress:
     def __str__(self) -> str:
         """One honest line: what is in, under way, still to send, and left for review."""
         line = (
-            f"{self.state}: {self.n_valid:,} of {self.n_requests:,} answered, "
-            f"{self.n_in_flight:,} in flight, {self.n_to_send:,} to send, {self.n_left:,} for review"
+            f"{self.state}: {self.n_valid:,} of {self.n_requests:,} answered, {self.n_in_flight:,} "
+            f"in flight, {self.n_to_send:,} to send, {self.n_left:,} for review"
         )
         return "\n".join([line, *self.reasons])
 
 
-def advance(run: Run, to: Service, max_usd: float) -> Progress:
+def advance(run: Run, to: Service, max_usd: float, *, canaries_only: bool = False) -> Progress:
     """Take one step and say where the run stands; nothing is sent beyond `max_usd`.
 
-    Raises BusyError when another process works on the run.
+    A service that is down or busy is waited for: it does not raise, and `reasons` name it. Raises
+    BusyError when another process works on the run, and ModelError before anything is sent that a
+    model is known to refuse.
     """
+    requests = _requests(run)
     with _holding(run), ledger.open_ledger(run.path("ledger.sqlite")) as book:
         run_id = _bind(run, book, to)
-        requests = run.table("requests")
-        n_waiting = reconcile.reconcile(book, to, run_id)
-        collect.ended(run, book, to)
-        collect.share(run, requests, free=to.free)
-        outcomes = collect.outcomes(run)
-        reasons: list[str] = []
-        if not n_waiting:
-            reasons = submit.send(run, book, to, run_id, requests, outcomes, max_usd)
-        return _progress(run, book, requests, outcomes, reasons)
+        try:
+            reconcile.reconcile(book, to, run_id)
+            collect.ended(run, book, to)
+            step = submit.Step(run, book, to, run_id, max_usd, canaries_only)
+            reasons = submit.send(step, requests)
+            state = "held" if reasons else ""
+        except BudgetError as error:
+            reasons, state = [str(error)], "held"
+        except ServiceError as error:
+            ledger.note(book, "service_error", None, error=str(error))
+            reasons, state = [str(error)], "stopped" if error.final else ""
+        return _progress(run, book, requests, reasons, state)
 
 
 def follow(
@@ -69,16 +84,11 @@ def follow(
     max_usd: float,
     hours: float,
     show: Callable[[Progress], None] = lambda progress: None,
-    until: Callable[[Progress], bool] = lambda progress: False,
 ) -> Progress:
-    """Step until the run is done or stopped, `until` holds, or the time is over."""
-    deadline = time.monotonic() + hours * 3600
-    while True:
-        progress = advance(run, to, max_usd)
+    """Step until the run is done or stopped, or the time is over; `show` is called after each."""
+    for progress in _steps(run, to, max_usd, hours):
         show(progress)
-        if progress.state != "waiting" or until(progress) or time.monotonic() > deadline:
-            return progress
-        time.sleep(to.poll_seconds)
+    return progress
 
 
 def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.DataFrame:
@@ -86,39 +96,57 @@ def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.Data
 
     Raises CanaryError with the grouped faults when too few are; nothing more is sent then.
     """
-    requests = run.table("requests")
-
-    def judged(_: Progress) -> bool:
-        return not _waiting_canaries(run, requests)
-
-    follow(run, to, max_usd, hours, until=judged)
-    table = health(requests, collect.outcomes(run), run.study)
-    failed = table[table["verdict"].eq("failed")]
-    if len(failed):
-        what = stopped(run.study, list(failed["model"]), collect.outcomes(run))
-        raise CanaryError(what, models=list(failed["model"]))
+    requests = _requests(run)
+    for _ in _steps(run, to, max_usd, hours, canaries_only=True):
+        outcomes = collect.outcomes(run)
+        table = health(requests, outcomes, run.study)
+        if not table["verdict"].eq("untried").any():
+            break
+    failed = list(table.loc[table["verdict"].eq("failed"), "model"])
+    if failed:
+        raise CanaryError(stopped(run.study, failed, outcomes), models=failed)
     return table
 
 
 def status(run: Run) -> Progress:
-    """Where the run stands by what is on disk: no call, no lock."""
+    """Where the run stands by what is on disk, also before anything was sent: no call, no lock."""
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
-        return _progress(run, book, run.table("requests"), collect.outcomes(run), [])
+        return _progress(run, book, _requests(run))
 
 
-def _waiting_canaries(run: Run, requests: pd.DataFrame) -> list[str]:
-    """The models whose canary has not been judged yet although something of theirs is asked."""
-    table = health(requests, collect.outcomes(run), run.study)
-    return list(table.loc[table["verdict"].eq("untried"), "model"])
+def _requests(run: Run) -> pd.DataFrame:
+    """The run's requests, which must be made for the study as it is frozen now."""
+    requests = run.table("requests")
+    unknown = set(requests["annotator"]) - set(run.study.annotators)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        what = f"requests.parquet asks {names}, whom panel {run.study.panel} does not have."
+        raise AccountingError(f"{what} Run 02_estimate_cost again.", annotators=sorted(unknown))
+    return requests
+
+
+def _steps(
+    run: Run, to: Service, max_usd: float, hours: float, *, canaries_only: bool = False
+) -> Iterator[Progress]:
+    """One step after the other, while the run waits and the time lasts; at least one."""
+    deadline = time.monotonic() + hours * 3600
+    while True:
+        progress = advance(run, to, max_usd, canaries_only=canaries_only)
+        yield progress
+        if progress.state != "waiting" or time.monotonic() > deadline:
+            return
+        time.sleep(to.poll_seconds)
 
 
 def _progress(
     run: Run,
     book: sqlite3.Connection,
     requests: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    reasons: list[str],
+    reasons: Sequence[str] = (),
+    state: str = "",
 ) -> Progress:
+    """Where the run stands. `held` is stopped unless something under way may still change it."""
+    outcomes = collect.outcomes(run)
     flying = ledger.in_flight(book)
     to_send = wanted(requests, outcomes, flying, run.study)
     keys = requests["key"].drop_duplicates()
@@ -126,8 +154,13 @@ def _progress(
     n_valid, n_flying = int(keys.isin(valid).sum()), int(keys.isin(flying - valid).sum())
     spent, reserved = ledger.money(book)
     under_way = n_flying + len(to_send)
+    open_shards = ledger.shards(book, *ledger.OPEN_STATES)
+    if state == "held":
+        hopeful = any(s["state"] == "submitted" or s["not_before"] for s in open_shards)
+        state = "" if hopeful else "stopped"
+    told = [*reasons, *(shard["error"] for shard in open_shards if shard["error"])]
     return Progress(
-        state="stopped" if reasons else "waiting" if under_way else "done",
+        state=state or ("waiting" if under_way else "done"),
         n_requests=len(keys),
         n_valid=n_valid,
         n_in_flight=n_flying,
@@ -135,17 +168,23 @@ def _progress(
         n_left=len(keys) - n_valid - under_way,
         spend_usd=spent,
         reserved_usd=reserved,
-        reasons=tuple(reasons),
+        reasons=tuple(dict.fromkeys(told)),
     )
 
 
 def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:
-    """The run's id at the service; a run keeps the service with which it began."""
-    held = ledger.bind(book, "service", to.name)
+    """The run's id at the service; a run keeps the service from which it has answers or batches."""
+    if ledger.fact(book, "run_id") is None and any(run.path("shards").glob("*.jsonl*")):
+        what = f"run {run.name} has shards and no ledger that says what became of them."
+        fix = "Put ledger.sqlite back from a copy, or choose another run name (--run NAME)."
+        raise AccountingError(f"{what} {fix} Answers that are in are found by any run.")
+    is_new = not ledger.shards(book) and not any(run.path("outcomes").glob("*.parquet"))
+    held = ledger.bind(book, "service", to.name, again=is_new)
     if held != to.name:
         what = f"run {run.name} was begun with the service {held}, not {to.name}."
         fix = "Simulated and paid answers are never mixed: choose another run name (--run NAME)."
         raise VotebookError(f"{what} {fix}", service=held)
+    ledger.bind(book, "holder", f"process {os.getpid()} on {platform.node()}", again=True)
     return ledger.bind(book, "run_id", uuid.uuid4().hex)
 
 
@@ -154,8 +193,13 @@ def _holding(run: Run) -> Iterator[None]:
     """The run's kernel lock: one payer at a time, freed by the system when its process dies."""
     lock = filelock.FileLock(run.path("ledger.lock"), timeout=0)
     try:
-        with lock:
-            yield
+        lock.acquire()
     except filelock.Timeout:
-        what = f"another process is working on run {run.name}. Wait for it to end, or stop it."
-        raise BusyError(what, run=run.name) from None
+        with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+            holder = ledger.fact(book, "holder") or "another process"
+        what = f"{holder} is working on run {run.name}. Wait for it to end, or stop it."
+        raise BusyError(what, run=run.name, holder=holder) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import corrections, gold, policies
+from lib import consensus, corrections, entities, gold, policies
 from lib.errors import StudyError
 from lib.runs import Run
 from lib.study import Study
@@ -37,16 +37,65 @@ def correct(run: Run, decided: pd.DataFrame) -> pd.DataFrame:
     return corrections.apply(decided, changes, run.study)
 
 
-def review(decided: pd.DataFrame) -> pd.DataFrame:
+def name_scores(run: Run, named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Elected names against gold: of the panel, and of each annotator alone.
+
+    Columns: who, and those of `entities.score`; the field "all" pools all lists.
+    """
+    wanted = table[table["field"].map(lambda name: run.study.fields[name].type == "entities")]
+    if wanted.empty:
+        return pd.DataFrame(columns=["who", "field", "match", "f1"])
+    votes = run.table("votes")
+    votes = votes[votes["item"].isin(wanted["item"])]
+    found = {"panel": named}
+    for name in run.study.annotators:
+        mine = votes[votes["annotator"].eq(name)]
+        found[name] = consensus.elected(mine, gold.alone_on(run.study, name))
+    scores = []
+    for who, elected in found.items():
+        pooled = entities.score(_pooled(elected), _pooled(wanted))
+        score = pd.concat([pooled, entities.score(elected, wanted)])
+        scores.append(score.assign(who=who))
+    return pd.concat(scores, ignore_index=True)[["who", *scores[0].columns.drop("who")]]
+
+
+def on_gold(accuracies: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """What gold says of the panel and its best member, for either kind of answer."""
+    said = [gold.sentence(accuracies)] if len(accuracies) else []
+    strict = scores[scores["field"].eq("all") & scores["match"].eq("strict")]
+    if len(strict):
+        panel = strict[strict["who"].eq("panel")].iloc[0]
+        best = strict[strict["who"].ne("panel")].sort_values("f1").iloc[-1]
+        said.append(
+            f"Names of {panel['n_items']:,} labelled lists: the panel has F1 {panel['f1']:.3f}, "
+            f"its best member, {best['who']}, {best['f1']:.3f}."
+        )
+    return " ".join(said) or "There is no gold: nobody knows yet whether the panel is right."
+
+
+def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
     """What people should look at first: no quorum, then ties, then the lowest margins.
 
-    Columns: item, field, value, status, margin, candidates; unanimous decisions are left out.
+    Columns: item, field, value, status, margin, candidates. Unanimous decisions are left out. A
+    name is doubtful when its share is near the threshold; its margin is the distance.
     """
-    order = {"no_quorum": 0, "tie": 1, "decided": 2}
-    doubtful = decided[decided["status"].isin(order) & ~decided["margin"].ge(1)]
-    doubtful = doubtful.assign(place=doubtful["status"].map(order))
-    doubtful = doubtful.sort_values(["place", "margin", "item", "field"])
-    return doubtful[["item", "field", "value", "status", "margin", "candidates"]]
+    order = {"no_quorum": 0, "tie": 1, "decided": 2, "elected": 2, "not elected": 2}
+    lists = decided["field"].map(lambda name: run.study.fields[name].type == "entities")
+    doubtful = decided[decided["status"].isin(order) & ~decided["margin"].ge(1) & ~lists]
+    threshold = named["field"].map(
+        lambda name: run.study.fields[name].threshold or run.study.voting.threshold
+    )
+    names = named.assign(
+        value=named["name"],
+        status=named["elected"].map({True: "elected", False: "not elected"}),
+        margin=(named["share"] - threshold).abs(),
+        candidates=None,
+    )
+    names = names[~names["share"].ge(1)]
+    columns = ["item", "field", "value", "status", "margin", "candidates"]
+    both = pd.concat([doubtful[columns].astype(object), names[columns].astype(object)])
+    both = both.assign(place=both["status"].map(order), margin=both["margin"].astype(float))
+    return both.sort_values(["place", "margin", "item", "field"], ignore_index=True)[columns]
 
 
 def groups(study: Study) -> pd.DataFrame:
@@ -82,16 +131,16 @@ def policy_table(study: Study) -> pd.DataFrame:
 
 
 def verdict_grid(reached: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as a table of groups by policy and K, for the picture."""
+    """Verdicts by group; the columns are pairs of policy and K, for the picture."""
     names = table.drop_duplicates("group").set_index("group")["name"]
     shown = reached.assign(
         group=reached["group"].map(names).fillna(reached["group"]),
-        column=reached["policy"] + "\nK " + reached["k"].astype("string").fillna("all"),
+        k=reached["k"].astype("string").fillna("all"),
     )
-    columns = list(dict.fromkeys(shown["column"]))
-    return shown.pivot_table(index="group", columns="column", values="verdict", aggfunc="first")[
-        columns
-    ]
+    pairs = list(shown[["policy", "k"]].drop_duplicates().itertuples(index=False, name=None))
+    if not pairs:
+        return pd.DataFrame()
+    return shown.pivot(index="group", columns=["policy", "k"], values="verdict")[pairs]
 
 
 def verdict_colors(study: Study) -> dict[str, str]:
@@ -113,3 +162,8 @@ def verdict_sentence(reached: pd.DataFrame) -> str:
         f"All {n_policies} policies agree on {n_same} of {last['group'].nunique()} groups; "
         f"{n_without} have insufficient data"
     )
+
+
+def _pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """All lists of an item as one, for scores over all fields: names keep their field."""
+    return table.assign(item=table["item"] + "\n" + table["field"], field="all")

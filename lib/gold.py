@@ -19,6 +19,8 @@ from lib.fields import Field
 from lib.study import Study
 
 COLUMNS = ["item", "field", "value"]
+_ACCURACY = ["who", "model", "field", "n_gold", "n", "n_right", "accuracy", "low", "high"]
+_ACCURACY += ["n_common", "n_right_common"]
 _Z95 = 1.959963984540054
 
 
@@ -47,38 +49,59 @@ def accuracy(
     """How often each annotator alone and the panel say what gold says; a row for each and field.
 
     Columns: who, model (null for the panel), field ("all" pools them), n_gold, n (decided among
-    them), n_right, accuracy, low, high (Wilson, 95 %). An annotator's repeats vote among themselves
-    first. Fields of declared values and numbers; `entities.score` is for the others.
+    them), n_right, accuracy, low, high (Wilson, 95 %), and n_common and n_right_common: the labels
+    that all of them decided, on which alone they can be compared. An annotator's repeats vote among
+    themselves first. Fields of declared values and numbers; `entities.score` is for the others.
     """
     measured = [name for name, one in study.fields.items() if one.type not in {"entities", "text"}]
-    true = gold.loc[gold["field"].isin(measured), COLUMNS].rename(columns={"value": "true"})
-    said = votes[votes["item"].isin(true["item"])]
-    decided = [("panel", None, consensus)]
-    for name, one in study.annotators.items():
-        alone = counting.decide(said[said["annotator"].eq(name)], alone_on(study, name))
-        decided.append((name, one.model, alone))
+    place = ["item", "field"]
+    true = gold.loc[gold["field"].isin(measured), COLUMNS].set_index(place)["value"]
+    said = votes[votes["item"].isin(true.index.get_level_values("item"))]
+    alone = {
+        name: counting.decide(said[said["annotator"].eq(name)], alone_on(study, name))
+        for name in (study.annotators if len(true) else ())
+    }
+    values = {
+        who: table.set_index(place)["value"].reindex(true.index)
+        for who, table in {"panel": consensus, **alone}.items()
+    }
+    common = pd.DataFrame(values).notna().all(axis="columns")
+    of_field = true.index.get_level_values("field")
     found = []
-    for who, model, table in decided:
-        both = true.merge(table[["item", "field", "value"]], on=["item", "field"], how="left")
-        parts = {"all": both, **dict(list(both.groupby("field")))}
-        fields = [name for name in ["all", *measured] if len(parts.get(name, []))]
-        found += [{"who": who, "model": model, "field": f, **_counted(parts[f])} for f in fields]
-    return pd.DataFrame(found)
+    for who, value in values.items():
+        model = study.annotators[who].model if who in alone else None
+        for field in ["all", *measured]:
+            mine = (of_field == field) | (field == "all")
+            if mine.any():
+                counts = _counted(value[mine], true[mine], common[mine])
+                found.append({"who": who, "model": model, "field": field, **counts})
+    return pd.DataFrame(found, columns=_ACCURACY)
 
 
 def sentence(accuracies: pd.DataFrame, field: str = "all") -> str:
-    """Whether the panel beats its best member on gold, with the numbers behind it."""
-    table = accuracies[accuracies["field"].eq(field) & accuracies["n"].gt(0)]
+    """Whether the panel beats its best member on gold, with the numbers behind it.
+
+    Compared on the labels that all of them decided: who leaves the hard ones open is not better. It
+    beats the member when its interval lies above the member's.
+    """
+    table = accuracies[accuracies["field"].eq(field) & accuracies["n_common"].gt(0)]
     panel, members = table[table["who"].eq("panel")], table[~table["who"].eq("panel")]
     if panel.empty or members.empty:
         return "No gold label stands on an item that was decided: the panel cannot be compared."
     ours = panel.iloc[0]
-    best = members.sort_values(["accuracy", "n", "who"], ascending=[False, False, True]).iloc[0]
-    verb = "beats" if ours["accuracy"] > best["accuracy"] else "does not beat"
-    said = f"The panel is right on {_shown(ours)}, {best['who']} alone on {_shown(best)}"
-    overlap = ours["low"] <= best["high"] and best["low"] <= ours["high"]
-    doubt = " The intervals overlap: more gold may turn this round." if overlap else ""
-    return f"{said}: the panel {verb} its best member.{doubt}"
+    best = members.sort_values(["n_right_common", "who"], ascending=[False, True]).iloc[0]
+    said = (
+        f"On the {ours['n_common']:,} labels that all decided, the panel is right on "
+        f"{_shown(ours)}, its best member, {best['who']}, on {_shown(best)}"
+    )
+    left = f"The panel leaves {ours['n_gold'] - ours['n']:,} of {ours['n_gold']:,} labels open."
+    if ours["n_right_common"] <= best["n_right_common"]:
+        return f"{said}: the panel does not beat its best member. {left}"
+    low, _ = wilson(ours["n_right_common"], ours["n_common"])
+    _, high = wilson(best["n_right_common"], best["n_common"])
+    if low <= high:
+        return f"{said}: the panel is not shown to beat its best member. {left}"
+    return f"{said}: the panel beats its best member. {left}"
 
 
 def wilson(n_right: int, n: int) -> tuple[float, float]:
@@ -203,15 +226,23 @@ def _check_applies(path: Path, table: pd.DataFrame, fields: Mapping[str, Field])
             raise yamls.problem(path, row.line, f"{what} Remove one of the two rows.")
 
 
-def _counted(both: pd.DataFrame) -> dict[str, Any]:
-    n_gold, n = len(both), int(both["value"].notna().sum())
-    n_right = int(both["value"].eq(both["true"]).sum())
+def _counted(value: pd.Series, true: pd.Series, common: pd.Series) -> dict[str, Any]:
+    right = value.eq(true)
+    n, n_right = int(value.notna().sum()), int(right.sum())
     low, high = wilson(n_right, n)
-    share = n_right / n if n else math.nan
-    counts = {"n_gold": n_gold, "n": n, "n_right": n_right}
-    return {**counts, "accuracy": share, "low": low, "high": high}
+    return {
+        "n_gold": len(true),
+        "n": n,
+        "n_right": n_right,
+        "accuracy": n_right / n if n else math.nan,
+        "low": low,
+        "high": high,
+        "n_common": int(common.sum()),
+        "n_right_common": int((right & common).sum()),
+    }
 
 
 def _shown(row: pd.Series) -> str:
-    interval = f"{row['low']:.2f} to {row['high']:.2f}"
-    return f"{row['n_right']} of {row['n']} decided labels ({row['accuracy']:.2f}, {interval})"
+    low, high = wilson(row["n_right_common"], row["n_common"])
+    share = row["n_right_common"] / row["n_common"]
+    return f"{row['n_right_common']:,} ({share:.2f}, {low:.2f} to {high:.2f})"

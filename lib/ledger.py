@@ -30,7 +30,8 @@ CREATE TABLE shards (
   fields TEXT NOT NULL REFERENCES facts (name), lost_usd REAL NOT NULL DEFAULT 0, unseen_at TEXT,
   n_refusals INTEGER NOT NULL DEFAULT 0, not_before TEXT, changed_at TEXT NOT NULL,
   file_id TEXT UNIQUE, batch_id TEXT UNIQUE, status TEXT, n_completed INTEGER, n_failed INTEGER,
-  expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT, error TEXT);
+  expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT,
+  error TEXT);
 CREATE TABLE sends (
   custom_id TEXT PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL,
   shard TEXT NOT NULL REFERENCES shards (shard));
@@ -53,8 +54,17 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conn
 
     A reader finds an empty one when none is there yet, and changes nothing.
     """
-    connection = _reader(path) if read_only else _writer(path)
-    with contextlib.closing(connection):
+    there = path.is_file() and path.stat().st_size > 0
+    target = ":memory:" if read_only and not there else f"{path.resolve().as_uri()}?mode=rwc"
+    with contextlib.ExitStack() as stack:
+        with _opening(path):
+            connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
+            stack.enter_context(contextlib.closing(connection))
+            connection.row_factory = sqlite3.Row
+            if not _version(connection, path, thorough=not read_only):
+                connection.executescript(_CREATE)
+            # Not opened read-only: SQLite has to roll back what a crash left, also for a reader.
+            connection.execute(f"PRAGMA query_only={int(read_only)}")
         yield connection
 
 
@@ -116,9 +126,7 @@ def move(connection: sqlite3.Connection, shard: str, old: str, new: str, **facts
     Raises AccountingError when the shard is not in `old`: somebody else has taken the step.
     """
     with writing(connection):
-        changed = _set(connection, shard, old, {"state": new, "changed_at": now(), **facts})
-        if changed != 1:
-            raise AccountingError(_taken(shard, old))
+        _change(connection, shard, old, {"state": new, "changed_at": now(), **facts})
         _note(connection, new, shard, facts)
 
 
@@ -126,8 +134,7 @@ def release(connection: sqlite3.Connection, shard: str, old: str, why: str) -> N
     """Give up a shard that never became a batch: its lines and its money are free again."""
     with writing(connection):
         facts = {"state": "released", "changed_at": now(), "file_id": None, "error": why}
-        if _set(connection, shard, old, facts) != 1:
-            raise AccountingError(_taken(shard, old))
+        _change(connection, shard, old, facts)
         connection.execute("DELETE FROM sends WHERE shard = ?", (shard,))
         _note(connection, "released", shard, {"why": why})
 
@@ -138,7 +145,7 @@ def observe(connection: sqlite3.Connection, shard: str, **facts: object) -> None
     news = {name: value for name, value in facts.items() if held[name] != value}
     if news:
         with writing(connection):
-            _set(connection, shard, "submitted", news)
+            _change(connection, shard, "submitted", news)
             _note(connection, "observed", shard, news)
 
 
@@ -148,15 +155,15 @@ def note(connection: sqlite3.Connection, kind: str, shard: str | None, **detail:
         _note(connection, kind, shard, detail)
 
 
-def lose(connection: sqlite3.Connection, shard: dict[str, Any], kind: str, **detail: object) -> None:
+def lose(connection: sqlite3.Connection, shard: dict[str, Any], kind: str, batch_id: str) -> None:
     """Record, once, that a batch of a shard may have been billed and its answers are lost to us."""
-    told = (kind, shard["shard"], json.dumps(detail, default=str))
+    detail = {"batch_id": batch_id, "at_most_usd": shard["reserved_usd"]}
+    told = (kind, shard["shard"], json.dumps(detail))
     with writing(connection):
-        query = "SELECT count(*) FROM events WHERE kind = ? AND shard = ? AND detail = ?"
-        if connection.execute(query, told).fetchone()[0] == 0:
-            connection.execute(
-                "UPDATE shards SET lost_usd = lost_usd + reserved_usd WHERE shard = ?", told[1:2]
-            )
+        query = "SELECT 1 FROM events WHERE kind = ? AND shard = ? AND detail = ?"
+        if not connection.execute(query, told).fetchone():
+            query = "UPDATE shards SET lost_usd = lost_usd + reserved_usd WHERE shard = ?"
+            connection.execute(query, (shard["shard"],))
             _note(connection, kind, shard["shard"], detail)
 
 
@@ -238,65 +245,42 @@ def afford(
     )
 
 
-def _writer(path: Path) -> sqlite3.Connection:
-    connection = _connect(f"{path.resolve().as_uri()}?mode=rwc")
-    if not _version(connection, path, thorough=True):
-        connection.executescript(_CREATE)
-    return connection
-
-
-def _reader(path: Path) -> sqlite3.Connection:
-    """Opened for writing, so that SQLite may roll back what a crash left, but changes are off."""
-    if path.is_file():
-        connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
-        if _version(connection, path, thorough=False):
-            connection.execute("PRAGMA query_only=ON")
-            return connection
-        connection.close()
-    connection = _connect(":memory:")
-    connection.executescript(_CREATE)
-    return connection
-
-
-def _connect(target: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    return connection
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Say in words what SQLite finds wrong with the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        what = f"the ledger {path} cannot be used now ({error}). Run the same command again."
+        raise VotebookError(what, path=str(path)) from None
+    except sqlite3.DatabaseError as error:
+        what = f"the ledger {path} is damaged ({error}). Put a copy back before anything is sent."
+        raise VotebookError(what, path=str(path)) from None
 
 
 def _version(connection: sqlite3.Connection, path: Path, *, thorough: bool) -> int:
     """The version of the ledger, 0 when it is empty; sets how it is written."""
-    try:
-        for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check failed")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            what = f"has version {version}; this Votebook knows {VERSION}. Update Votebook."
-            raise VotebookError(f"the ledger {path} {what}", path=str(path))
-    except sqlite3.OperationalError as error:
-        connection.close()
-        what = f"the ledger {path} cannot be used now ({error}). Run the same command again."
-        raise VotebookError(what, path=str(path)) from None
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        what = f"the ledger {path} is damaged ({error}). Put a copy back before anything is sent."
-        raise VotebookError(what, path=str(path)) from None
+    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
+        raise VotebookError(what, path=str(path))
     return version
 
 
-def _taken(shard: str, old: str) -> str:
-    return f"shard {shard} is not {old} any more; run the same command again."
-
-
-def _set(connection: sqlite3.Connection, shard: str, state: str, facts: dict[str, object]) -> int:
+def _change(connection: sqlite3.Connection, shard: str, old: str, facts: dict[str, object]) -> None:
+    """Set columns of a shard that is in state `old`; raises AccountingError when it is not."""
     assignments = ", ".join(f"{name} = ?" for name in facts)
     cursor = connection.execute(
         f"UPDATE shards SET {assignments} WHERE shard = ? AND state = ?",  # noqa: S608 - names are ours
-        (*facts.values(), shard, state),
+        (*facts.values(), shard, old),
     )
-    return cursor.rowcount
+    if cursor.rowcount != 1:
+        what = f"shard {shard} is not {old} any more; run the same command again."
+        raise AccountingError(what, shard=shard)
 
 
 def _note(connection: sqlite3.Connection, kind: str, shard: str | None, detail: dict) -> None:

@@ -16,6 +16,7 @@ import pydantic
 from lib import yamls
 
 Kind = TypeVar("Kind", bound="Part")
+_NO_WORD = ("string_type", "invalid_key")
 
 
 class Part(pydantic.BaseModel):
@@ -47,7 +48,11 @@ def _where(error: Mapping[str, Any], data: object) -> tuple:
 
 
 def _says(kind: type[Part], where: tuple, error: Mapping[str, Any]) -> str:
-    name, inside = where[-1] if where else kind.__name__, " in ".join(map(str, where[-2::-1]))
+    is_key = (
+        error["loc"][-1:] == ("[key]",) or error["type"] == "invalid_key"
+    )  # pydantic shows a key that is true as 1
+    name = error["input"] if is_key else where[-1] if where else kind.__name__
+    inside = " in ".join(map(str, where[-2::-1]))
     place = f"{name!r} in {inside}" if inside else f"{name!r}"
     if error["type"] == "extra_forbidden":
         known = _known(kind, where[:-1])
@@ -65,10 +70,10 @@ def _complaint(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
         known = re.findall("'([^']*)'", error["ctx"]["expected"])
         return f"is {given!r}.{yamls.nearest(given, known)} Known: {', '.join(known)}."
-    if error["type"] == "string_type" and isinstance(given, bool):
+    if error["type"] in _NO_WORD and isinstance(given, bool):
         word = str(given).lower()
         return f'is the truth value {word}; write the word "{word}" in quotes.'
-    if error["type"] == "string_type" and isinstance(given, int | float | datetime.date):
+    if error["type"] in _NO_WORD and isinstance(given, int | float | datetime.date):
         kind = "date" if isinstance(given, datetime.date) else "number"
         return f'is the {kind} {given}; write "{given}" in quotes.'
     return f"is {repr(given)[:60]}: {error['msg'].lower()}."

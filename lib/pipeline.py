@@ -127,9 +127,9 @@ def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> Non
 
 
 def refresh() -> None:
-    """Run the sources on the sample study and keep the outputs of their check cells: new references.
+    """Run the sources on the sample study and keep the outputs of their check cells.
 
-    nbval compares with them; this is the only way in which they change.
+    nbval compares with these references; this is the only way in which they change.
     """
     import nbformat
     import papermill

@@ -148,7 +148,7 @@ class Policy(Part):
     uses: list[str] = []
 
 
-def parse(  # noqa: PLR0913 - the last two are facts of the study that only some policies need
+def parse(
     path: Path,
     data: object,
     lines: Mapping[tuple, int],

@@ -23,7 +23,7 @@ POLICY = (
     "form-action 'none'"
 )
 _TAGS = nh3.ALLOWED_TAGS | {"progress", "details", "summary", "caption", "figure", "img", "div"}
-_STYLES = {"color", "font-weight", "padding", "text-align"}
+_STYLES = {"color", "font-weight", "padding", "text-align", "white-space"}
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title}</title>
 <style>body{{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}}
@@ -135,7 +135,7 @@ def _bottom_line(notebook: nbformat.NotebookNode) -> str:
 
 
 def _figures(run: Run, notebook: Path) -> list[Path]:
-    return sorted(run.path("figures").glob(f"{notebook.stem[:2]}_*.png"))[-1:]
+    return sorted(run.path("figures").glob(f"{notebook.stem[:2]}_*.png"))
 
 
 def _picture(path: Path) -> str:

@@ -134,7 +134,7 @@ def _check_same(lock: Path, held: str, wanted: str) -> None:
 
 
 def _changes(frozen: Study) -> str:
-    """What has been changed in the study since it was frozen; results stay readable whatever it is."""
+    """What has changed in the study since it was frozen; results stay readable whatever it is."""
     folder = Path(frozen.folder)
     if not folder.is_dir():
         return ""

@@ -118,17 +118,25 @@ def delete_file(service: Service, file_id: str) -> None:
 
 def download(service: Service, file_id: str, path: Path) -> None:
     """Stream a result file to `path`, compressed; it appears whole or not at all."""
-    with _faults(service), runs.replacing(path) as part, gzip.open(part, "wb", 6) as target:
-        with service.client.files.with_streaming_response.content(file_id) as response:
-            for chunk in response.iter_bytes(1 << 20):
-                target.write(chunk)
+    content = service.client.files.with_streaming_response.content
+    with (
+        _faults(service),
+        runs.replacing(path) as part,
+        gzip.open(part, "wb", 6) as target,
+        content(file_id) as response,
+    ):
+        for chunk in response.iter_bytes(1 << 20):
+            target.write(chunk)
 
 
 def compress(path: Path) -> None:
     """Replace a shard's file by a compressed copy, once its answers are in."""
-    with path.open("rb") as source, runs.replacing(path.with_name(f"{path.name}.gz")) as part:
-        with gzip.open(part, "wb", 6) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+    with (
+        path.open("rb") as source,
+        runs.replacing(path.with_name(f"{path.name}.gz")) as part,
+        gzip.open(part, "wb", 6) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
     path.unlink()
 
 
@@ -145,16 +153,16 @@ def queue_refusal(batch: dict[str, Any]) -> str | None:
 
 def _base_url(name: str) -> str | None:
     """Where the named service is; nothing for the client's own default."""
-    url = name if name != "openai" else os.environ.get("OPENAI_BASE_URL", "").strip()
+    url = os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else name
     if not url:
         return None
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        where = "OPENAI_BASE_URL" if name == "openai" else "service"
-        what = f"{where} {name if name != 'openai' else url!r} is no base URL such as https://api.example.org/v1."
-        raise ServiceError(f"{what} Other services: local, openai.", code="unknown_service")
+        what = f"{url!r} is no service: expected local, openai, or a URL that begins with http."
+        where = "It is the value of OPENAI_BASE_URL." if name == "openai" else ""
+        raise ServiceError(f"{what} {where}".rstrip(), code="unknown_service")
     if parts.username or parts.password or parts.query:
-        what = "the base URL holds a password or a query, which would stand in the ledger and in messages."
+        what = "the base URL holds a password or a query, and it would stand in messages."
         raise ServiceError(f"{what} Put the key into OPENAI_API_KEY.", code="secret_in_url")
     return url.rstrip("/")
 
@@ -162,7 +170,7 @@ def _base_url(name: str) -> str | None:
 def _key() -> str:
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
-        what = "OPENAI_API_KEY is not set: export it in the shell that starts this, never in a file here."
+        what = "OPENAI_API_KEY is not set: export it in the shell that starts this, not in a file."
         raise ServiceError(what, code="no_key")
     if not re.fullmatch(r"[!-~]+", key):
         what = "OPENAI_API_KEY holds a blank or a character that no key has: copy it anew."
@@ -182,11 +190,12 @@ def _read(service: Service, answer: object) -> dict[str, Any]:
     return found
 
 
-def _listed(service: Service, page: Any) -> list[dict[str, Any]]:
-    """The objects of a page. A page without a list is a fault: it must not pass for an empty one."""
-    if not isinstance(getattr(page, "data", None), list):
+def _listed(service: Service, page: object) -> list[dict[str, Any]]:
+    """The objects of a page; one without a list is a fault, lest it pass for an empty one."""
+    data = getattr(page, "data", None)
+    if not isinstance(data, list):
         raise _strange(service)
-    return [_read(service, one) for one in page.data]
+    return [_read(service, one) for one in data]
 
 
 @contextlib.contextmanager

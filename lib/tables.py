@@ -5,6 +5,7 @@ the built-in annotators says *simulated*.
 """
 
 import html
+import numbers
 from collections.abc import Iterable
 
 import pandas as pd
@@ -15,6 +16,7 @@ from lib.dispatch import Progress
 from lib.runs import Run
 
 ALERT = "#D55E00"
+_CAPTION = "text-align:left;font-weight:bold;white-space:nowrap"
 _CELL = "text-align:{side};padding:2px 10px;{color}"
 
 
@@ -38,7 +40,7 @@ def cell(name: str, value: object) -> str:
     """
     if value is None or (not isinstance(value, list | dict) and pd.isna(value)):
         return "-"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return str(value)
     if "_usd" in name:
         return f"${value:,.2f}" if abs(value) >= 100 else f"${value:,.4f}"
@@ -81,8 +83,9 @@ def _html(frame: pd.DataFrame, title: str, alerts: list[bool]) -> str:
         )
         for row, red in zip(frame.itertuples(index=False), alerts, strict=True)
     ]
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    caption = f'<caption style="text-align:left;font-weight:bold">{html.escape(title)}</caption>'
+    none = f'<tr><td colspan="{len(frame.columns)}">none</td></tr>'
+    body = "".join(f"<tr>{row}</tr>" for row in rows) or none
+    caption = f'<caption style="{_CAPTION}">{html.escape(title)}</caption>'
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -1,9 +1,12 @@
 """What all tests share: outputs that go to a folder of their own, and the reference data."""
 
 import atexit
+import functools
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,24 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder `shared` next to the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory) -> Iterator[dict]:
+    """A local Batch API in its own process, quick, for all tests that send something."""
+    from lib import local_api
+
+    state = tmp_path_factory.mktemp("service")
+    stages = ("--validating=0", "--in-progress=0", "--finalizing=0", "--cancelling=0")
+    found = local_api.start(state, idle_exit_seconds=60, options=stages)
+    yield found
+    os.kill(found["pid"], signal.SIGTERM)
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch) -> Callable:
+    """Makes a run of a small study, in a folder of its own, with documents and requests."""
+    import sending
+
+    monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(tmp_path / "outputs"))
+    return functools.partial(sending.make_run, tmp_path / "guests")

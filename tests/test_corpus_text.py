@@ -30,7 +30,7 @@ MARKERS = [
     ),
     (
         "*** START OF THE PROJECT GUTENBERG EBOOK EMMA, A NOVEL WITH A LONG\nTITLE ***",
-        "End of the Project Gutenberg EBook of Emma\n\n*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***",
+        "End of the Project Gutenberg EBook of Emma\n\n*** END OF THIS PROJECT GUTENBERG EBOOK",
     ),
     (
         SMALL + "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*",
@@ -41,7 +41,7 @@ MARKERS = [
         "End of The Project Gutenberg Etext of Emma",
     ),
     (
-        "*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\n\nProduced by A. Volunteer and\nthe Team",
+        "*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\n\nProduced by A. Helper and\nthe Team",
         "*** END OF THE PROJECT GUTENBERG EBOOK EMMA ***\n*END*THE SMALL PRINT!",
     ),
     (
@@ -121,16 +121,26 @@ def check(text: str, max_tokens: int) -> list[str]:
 
 PIECES = st.one_of(
     st.sampled_from(
-        ["One. ", "Mr. A. B. Smith went home! ", "\n\n", "\n", " ", "“Why?” he said. ", "x" * 90]
-        + [
-            "so-\ncalled ",
-            "é" * 30,
-            "🧠🧠",
-            "e\u0301",
-            "。你好吗？",
-            "\u2028",
-            "\x1f",
-            "<|endoftext|>",
+        [
+            *(
+                "One. ",
+                "Mr. A. B. Smith went home! ",
+                "\n\n",
+                "\n",
+                " ",
+                "“Why?” he said. ",
+                "x" * 90,
+            ),
+            *(
+                "so-\ncalled ",
+                "é" * 30,
+                "🧠🧠",
+                "e\u0301",
+                "。你好吗。",
+                "\u2028",
+                "\x1f",
+                "<|endoftext|>",
+            ),
         ]
     ),
     st.text(max_size=20),
@@ -174,11 +184,9 @@ def test_sentences_without_end(text):
 
 
 def test_real_novel(shared):
-    """A whole novel in passages: every sentence border is kept but for sentences above the bound."""
+    """A whole novel in passages: they are nearly full, and end where sentences and quotes end."""
     (path,) = (shared / "data" / "gutenberg").glob("1/1206*/*.txt")
     text = clean.normal(path.read_text(encoding="utf-8"))
     found = check(text, 500)
     assert len(found) < 1.1 * tokens.count([text])[0] / 500
-    ends = {piece[-1] for piece in found}
-    assert ends <= set(".?!”\"'’-:;,)*") | set("IVXLCDM") | ends
-    assert sum(piece[-1] in ".?!”’" for piece in found) > 0.95 * len(found)
+    assert sum(piece[-1] in ".?!”\u2019\"'" for piece in found) > 0.95 * len(found)

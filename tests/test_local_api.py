@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -13,7 +14,7 @@ import openai
 import psutil
 import pytest
 
-from lib import local_api
+from lib import errors, local_api
 from lib.local_api import launch
 
 ENDPOINT = "/v1/chat/completions"
@@ -89,9 +90,8 @@ def submitted(client, lines, name="requests.jsonl", **more):
     """A new batch of these requests."""
     content = "".join(json.dumps(one) + "\n" for one in lines).encode()
     file = client.files.create(file=(name, content), purpose="batch")
-    return client.batches.create(
-        input_file_id=file.id, endpoint=ENDPOINT, completion_window="24h", **more
-    )
+    wanted = {"endpoint": ENDPOINT, "completion_window": "24h", **more}
+    return client.batches.create(input_file_id=file.id, **wanted)
 
 
 def ended(client, batch, timeout_seconds=15.0):
@@ -200,6 +200,38 @@ def test_refused_lines_go_to_the_error_file_with_error_null(client):
     }
     assert errors["word"]["message"].startswith("'messages' must contain the word 'json'")
     assert errors["none"]["code"] == "empty_array"
+
+
+def test_the_responses_endpoint_answers_in_its_own_form(client):
+    """Output items and token names of the Responses API; a refusal names its own parameters."""
+    schema_format = {"type": "json_schema", "name": "answer", "strict": True, "schema": SCHEMA}
+    bodies = {
+        "text": {"input": "Lovely soup.", "instructions": "Be brief."},
+        "parts": {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Soup"}]}]},
+        "json": {"input": "Lovely soup.", "text": {"format": schema_format}},
+        "cut": {"input": "Lovely soup.", "max_output_tokens": 1},
+        "effort": {"input": "Lovely soup.", "reasoning": {"effort": "minimal"}},
+        "wrong": {"input": 5},
+    }
+    lines = [
+        {**line(name), "url": "/v1/responses", "body": {"model": "gpt-6-luna", **body}}
+        for name, body in bodies.items()
+    ]
+    batch = ended(client, submitted(client, lines, endpoint="/v1/responses"))
+    assert batch.request_counts.to_dict() == {"total": 6, "completed": 4, "failed": 2}
+    answers = {one["custom_id"]: one for one in rows(client, batch.output_file_id)}
+    for answer in answers.values():
+        openai.types.responses.Response.model_validate(answer["response"]["body"])
+    made = answers["json"]["response"]["body"]["output"]
+    assert [item["type"] for item in made] == ["reasoning", "message"]
+    assert set(json.loads(made[1]["content"][0]["text"])) == {"mood"}
+    assert answers["cut"]["response"]["body"]["status"] == "incomplete"
+    refused = {
+        one["custom_id"]: one["response"]["body"]["error"]
+        for one in rows(client, batch.error_file_id)
+    }
+    assert refused["effort"]["param"] == "reasoning.effort"
+    assert refused["wrong"]["message"].startswith("Invalid type for 'input'")
 
 
 def test_a_request_longer_than_the_context_window_is_refused_in_its_line(client):
@@ -318,9 +350,13 @@ def test_expiry_and_cancel_in_the_middle_keep_what_was_done(tmp_path):
     """At 40,000 times the speed the window closes after 2.16 s, in a stage of 3.75 s.
 
     Requests that were not run are lines of the error file and in neither count. This service
-    reserves limits of completions too: 6 times 16,000 do not fit into the 90,000 of gpt-4o.
+    reserves limits of completions too: 6 times 16,000 do not fit into the 90,000 of gpt-4o. A file
+    that was to live for an hour is gone.
     """
     with running(tmp_path, "--in-progress=150000", "--count-output", speed=40_000) as client:
+        lifetime = {"anchor": "created_at", "seconds": 3_600}
+        part = ("a.jsonl", b"{}\n")
+        file = client.files.create(file=part, purpose="batch", expires_after=lifetime)
         expiring = submitted(client, [line(f"r-{n}") for n in range(40)])
         cancelled = submitted(client, [line(f"r-{n}") for n in range(40)])
         while not client.batches.retrieve(cancelled.id).request_counts.completed:
@@ -331,6 +367,8 @@ def test_expiry_and_cancel_in_the_middle_keep_what_was_done(tmp_path):
         assert refused.errors.data[0].code == "token_limit_exceeded"
         cancelled, expired = ended(client, cancelled), ended(client, expiring)
         assert (cancelled.status, expired.status) == ("cancelled", "expired")
+        with pytest.raises(openai.NotFoundError):
+            client.files.retrieve(file.id)
         assert_partial(client, cancelled, "batch_cancelled")
         assert_partial(client, expired, "batch_expired")
 
@@ -379,3 +417,24 @@ def test_one_service_is_started_however_many_ask_and_leaves_when_idle(tmp_path):
     assert os.waitpid(first["pid"], 0)[1] == 0
     assert not (tmp_path / "endpoint.json").exists()
     assert first["token"] not in (tmp_path / "service.log").read_text()
+
+
+def test_a_service_that_leaves_is_followed_by_one_with_the_same_address_and_token(tmp_path):
+    """A start in the moment of a SIGTERM waits for the folder; a client need not be told.
+
+    The second one leaves because its folder is removed.
+    """
+    first = local_api.start(tmp_path)
+    os.kill(first["pid"], signal.SIGTERM)
+    second = local_api.start(tmp_path)
+    assert second["pid"] != first["pid"]
+    assert {**second, "pid": 0} == {**first, "pid": 0}
+    shutil.rmtree(tmp_path)
+    assert os.waitpid(second["pid"], 0)[1] == 0
+
+
+def test_a_service_that_cannot_start_says_why(tmp_path):
+    """The sentence of the process is in the error, with the place of its log."""
+    (tmp_path / "service.sqlite").write_text("not a database " * 10)
+    with pytest.raises(errors.ServiceError, match="file is not a database"):
+        local_api.start(tmp_path)

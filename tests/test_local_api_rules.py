@@ -2,10 +2,22 @@
 
 import json
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from lib import errors, models
-from lib.local_api import annotators, checks, clock, context, counting, files, schemas, validate
+from lib.local_api import (
+    annotators,
+    answering,
+    checks,
+    clock,
+    context,
+    counting,
+    files,
+    schemas,
+    validate,
+)
 
 URL = "/v1/chat/completions"
 OURS = "(text chosen by the local service)"
@@ -102,6 +114,14 @@ def test_a_text_that_is_not_known_says_so(tmp_path, bad, code):
     (error,) = scanned(tmp_path / "f", bad).errors
     assert error["code"] == code
     assert error["message"].endswith(OURS)
+
+
+def test_each_endpoint_has_its_own_obligatory_members(tmp_path):
+    """A line for the Responses API needs `input`, and its streaming is refused too."""
+    path = tmp_path / "f"
+    path.write_text(line(url="/v1/responses", body={"model": "gpt-6-luna", "stream": True}))
+    found = validate.scan(path, "/v1/responses").errors
+    assert [error["param"] for error in found] == ["body.input", "body.stream"]
 
 
 def test_all_bad_lines_are_reported(tmp_path):
@@ -306,6 +326,41 @@ def test_a_request_is_refused_when_it_is_executed(change, code, param):
     """Each fault has the code and the param of the API."""
     refusal = checks.problem({**BODY, **change}, 100, models.facts("gpt-6-luna"))
     assert (refusal.status, refusal.code, refusal.param) == (400, code, param)
+
+
+MEMBERS = ("messages", "input", "response_format", "text", "reasoning", "temperature", "n", "model")
+INNER = (
+    "type",
+    "json_schema",
+    "name",
+    "strict",
+    "schema",
+    "properties",
+    "role",
+    "content",
+    "anyOf",
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INNER), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(
+    body=st.dictionaries(st.sampled_from(MEMBERS), JSON),
+    endpoint=st.sampled_from([answering.CHAT, answering.RESPONSES]),
+)
+def test_whatever_a_request_holds_it_is_refused_or_answered(body, endpoint):
+    """No JSON in any place leads to a 500 or stops the other lines of its batch."""
+    request = {"custom_id": "r", "body": {**body, "model": "gpt-6-luna"}}
+    chunk = answering.answer_lines(json.dumps(request).encode(), endpoint, 0)
+    answered = json.loads(b"{" + chunk.records[1:])
+    assert answered["response"]["status_code"] in (200, 400)
+    assert chunk.n_completed + chunk.n_failed == 1
 
 
 def test_the_clock_runs_on_over_restarts_and_never_back():

@@ -20,9 +20,7 @@ _END = re.compile(
     r"^[ \t]*\*\*\* ?END OF (?:THIS|THE)(?: COPYRIGHTED)? PROJECT GUTENBERG",
     re.MULTILINE | re.IGNORECASE,
 )
-_END_LINE = re.compile(
-    r"^[ \t]*\*{0,3} ?End of (?:the |this )?Project Gutenberg\b", re.MULTILINE | re.I
-)
+_END_LINE = re.compile(r"^[ \t]*End of (?:the |this )?Project Gutenberg\b", re.MULTILINE | re.I)
 _CREDIT = re.compile(
     r"\s*(?:Produced by|E-?text prepared by|Transcribed by|Prepared by"
     r"|This (?:e-?text|e-?book) was (?:produced|prepared|transcribed) by)\b.*?(?=\n[ \t]*\n|\Z)",
@@ -67,7 +65,7 @@ def gutenberg(text: str) -> Cut:
 
     >>> cut = gutenberg("Title: Emma\\n\\n*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\\n\\nI")
     >>> cut.text, cut.n_start, cut.title
-    ('I', 66, 'Emma')
+    ('I', 64, 'Emma')
     """
     if "utenberg" not in text and "UTENBERG" not in text:
         return Cut(text, 0, 0, *_header(text, 0))

@@ -45,12 +45,15 @@ class Search:
     own: frozenset[str]
 
 
-def search(study: Study) -> Search:
-    """Where the study's sources point; CorpusError names a source that matches nothing."""
+def search(study: Study, out: Path) -> Search:
+    """Where the study's sources point; CorpusError names a source that matches nothing.
+
+    The folder `out` is left out of the search: it is being written.
+    """
     folder = Path(study.folder)
     found = tuple(places.resolve(name, source, folder) for name, source in study.corpus.items())
     roots = tuple(place.root for place in found if place.fs is None)
-    everything = Search(found, roots, places.own_files(study))
+    everything = Search(found, roots, places.own_files(study) | {str(out.resolve())})
     for place in found:
         if next(files(place, everything), None) is None:
             what = _nothing(place, everything)

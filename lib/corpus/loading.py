@@ -65,7 +65,7 @@ def load(study: Study, folder: Path, token_counter: passages.Counter = tokens.co
     schema = sheets.documents_schema(study)
     for name, source in study.corpus.items():
         read.check_encoding(source.encoding, name)
-    within = find.search(study)
+    within = find.search(study, folder)
     found: Counter[tuple[str, str]] = Counter()
     sums: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """What has been read already: finds documents that come twice, by text and by id.
 
 Keeps 16-byte digests in a private SQLite database that moves to a temporary file when it outgrows
-its cache (16 MB), so that memory does not grow with the corpus. On disk it takes about 150 MB per
+its cache (16 MB), so that memory does not grow with the corpus. On disk it takes about 100 MB per
 million documents.
 """
 
@@ -25,10 +25,11 @@ def store() -> sqlite3.Connection:
 def note(memory: sqlite3.Connection, document: Document) -> None:
     """Remember a document; raises SkipError if its text or its id is there already.
 
-    The first one in order is kept. Ids are remembered for documents that are used, so an id whose
-    first record was a duplicate of another document is still free.
+    The same words about another group are another document. The first one in order is kept. Ids
+    are remembered for documents that are used, so an id whose first record was a duplicate of
+    another document is still free.
     """
-    text = document.sha256[:16]
+    text = hashlib.sha256(document.sha256 + str(document.group or "").encode()).digest()[:16]
     if not _new(memory, "texts", text, document.id):
         kept = _value(memory, "SELECT document FROM texts WHERE digest = ?", text)
         raise SkipError(DUPLICATE, f"the same text as {kept}, which is kept")

@@ -40,60 +40,42 @@ def parser() -> argparse.ArgumentParser:
         " trying things out and for working offline. Its answers are simulated.",
         epilog="SECONDS of a stage are seconds of the service's clock, which --speed makes faster.",
     )
-    add = made.add_argument
-    add(
-        "--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: any free one)"
-    )
-    state = Path("outputs/.local_api")
-    add("--state", type=Path, default=state, metavar="DIR", help="files and batches (%(default)s)")
-    add("--token", metavar="T", help="token to ask for (default: made once, kept in the state)")
-    add(
-        "--speed",
-        type=_positive,
-        default=1.0,
-        metavar="FACTOR",
-        help="how fast the clock runs; at 86400 the 24 hours of a batch pass in a second (1)",
-    )
-    add("--tier", type=int, default=1, metavar="N", help="usage tier, for queue limits (1)")
-    add(
-        "--count-output",
-        action="store_true",
-        help="let the queue reserve the completion limit of a request besides its input",
-    )
-    add(
-        "--release",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="how late the queue forgets a batch that has ended (0)",
-    )
-    for name, seconds in (
-        ("validating", 0.2),
-        ("in-progress", 0.4),
-        ("finalizing", 0.1),
-        ("cancelling", 0.1),
-    ):
-        add(
-            f"--{name}",
-            type=_seconds,
-            default=seconds,
-            metavar="SECONDS",
-            help=f"shortest time in this stage ({seconds})",
-        )
-    add(
-        "--idle-exit",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="leave after so long without a request or a batch under way (0: never)",
-    )
-    add(
-        "--endpoint",
-        type=Path,
-        metavar="FILE",
-        help="where to write base_url, token and pid when ready (DIR/endpoint.json)",
-    )
+    _add_process(made)
+    _add_behaviour(made)
     return made
+
+
+def _add_process(made: argparse.ArgumentParser) -> None:
+    """Where the service is, who may use it, and when it leaves."""
+    add = made.add_argument
+    state = Path("outputs/.local_api")
+    add("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (0: any free one)")
+    add("--state", type=Path, default=state, metavar="DIR", help=f"files and batches ({state})")
+    add("--token", metavar="T", help="token to ask for (made once, kept in the state)")
+    leave = "leave after so long without a request or a batch under way (0: never)"
+    add("--idle-exit", type=_seconds, default=0.0, metavar="SECONDS", help=leave)
+    where = "write base_url, token and pid here too when ready, besides DIR/endpoint.json"
+    add("--endpoint", type=Path, metavar="FILE", help=where)
+
+
+def _add_behaviour(made: argparse.ArgumentParser) -> None:
+    """Its clock, its limits, and how long the stages of a batch last."""
+    add = made.add_argument
+    speed = "how fast the clock runs; at 86400 the 24 hours of a batch pass in a second (1)"
+    add("--speed", type=_positive, default=1.0, metavar="FACTOR", help=speed)
+    add("--tier", type=int, default=1, metavar="N", help="usage tier, for queue limits (1)")
+    count = "let the queue reserve the completion limit of a request besides its input"
+    add("--count-output", action="store_true", help=count)
+    durations = {
+        "release": (0.0, "how late the queue forgets a batch that has ended"),
+        "validating": (0.2, "shortest time in this stage"),
+        "in-progress": (0.4, "shortest time in this stage"),
+        "finalizing": (0.1, "shortest time in this stage"),
+        "cancelling": (0.1, "shortest time in this stage"),
+    }
+    for name, (seconds, what) in durations.items():
+        help_text = f"{what} ({seconds})"
+        add(f"--{name}", type=_seconds, default=seconds, metavar="SECONDS", help=help_text)
 
 
 def _seconds(text: str) -> float:

@@ -9,14 +9,17 @@ import random
 import string
 import uuid
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
-from lib import models
-from lib.local_api import annotators, checks, texts
+from lib import errors, models
+from lib.local_api import annotators, checks, responses, texts
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 COMPLETED, FAILED = b"+", b"-"
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+TOKENS = ("n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens")
 log = logging.getLogger("votebook.local_api")
 
 
@@ -33,48 +36,52 @@ class Chunk:
     n_reasoning_tokens: int
 
 
-def answer_lines(lines: bytes, created_at: int) -> Chunk:
+class Request(NamedTuple):
+    """One request: for which endpoint, its body, its custom_id and its size."""
+
+    endpoint: str
+    body: dict
+    custom_id: str
+    n_bytes: int
+
+
+class Answer(NamedTuple):
+    """The HTTP status and body for one request, and the completion if there is one."""
+
+    status: int
+    body: dict
+    completion: annotators.Completion | None = None
+
+
+def answer_lines(lines: bytes, endpoint: str, created_at: int) -> Chunk:
     """Answer the lines of a batch file that has passed validation.
 
     A record is `+` or `-`, for the output or the error file, and the line of that file without its
     opening brace and its id, which is minted when the file is written.
     """
     ids = random.Random()  # noqa: S311 - names, not secrets
-    answers = [_answer_line(line, created_at, ids) for line in lines.split(b"\n") if line.strip()]
-    usages = [body["usage"] for status, body, _ in answers if status == 200]
+    records, made = [], []
+    for line in lines.split(b"\n"):
+        if not line.strip():
+            continue
+        request = orjson.loads(line)
+        custom_id, n_bytes = request["custom_id"], len(line)
+        answered = _answer(Request(endpoint, request["body"], custom_id, n_bytes), created_at, ids)
+        records.append(_record(custom_id, answered, ids))
+        made += [answered.completion] if answered.completion else []
     return Chunk(
-        records=b"".join(record for _, _, record in answers),
-        n_completed=len(usages),
-        n_failed=len(answers) - len(usages),
-        n_input_tokens=sum(usage["prompt_tokens"] for usage in usages),
-        n_cached_tokens=sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages),
-        n_output_tokens=sum(usage["completion_tokens"] for usage in usages),
-        n_reasoning_tokens=sum(
-            usage["completion_tokens_details"]["reasoning_tokens"] for usage in usages
-        ),
+        records=b"".join(records),
+        n_completed=len(made),
+        n_failed=len(records) - len(made),
+        **{name: sum(getattr(one, name) for one in made) for name in TOKENS},
     )
 
 
-def answer(
-    body: dict, custom_id: str, n_bytes: int, created_at: int, ids: random.Random
-) -> tuple[int, dict]:
-    """The HTTP status and body that answer a chat request of `n_bytes`."""
-    try:
-        model = models.facts(body["model"])
-        refusal = checks.problem(body, n_bytes, model)
-        if refusal:
-            return refusal.status, texts.error_object(refusal)
-        completion = annotators.complete(body, custom_id, model)
-        return 200, _chat_completion(body["model"], completion, created_at, ids)
-    except Exception:
-        log.exception("A request could not be answered; it is given a 500.")
-        return 500, texts.error_object(texts.refusal(500, texts.SERVER_ERROR, kind="server_error"))
-
-
 def answer_single(body: dict, created_at: int) -> tuple[int, dict]:
-    """The HTTP status and body that answer a request outside of batches."""
+    """The HTTP status and body that answer a chat request outside of batches."""
     ids = random.Random()  # noqa: S311 - names, not secrets
-    return answer(body, "", len(orjson.dumps(body)), created_at, ids)
+    answered = _answer(Request(CHAT, body, "", len(orjson.dumps(body))), created_at, ids)
+    return answered.status, answered.body
 
 
 def unanswered(custom_id: str, code: str, message: str) -> bytes:
@@ -83,15 +90,39 @@ def unanswered(custom_id: str, code: str, message: str) -> bytes:
     return FAILED + orjson.dumps(line)[1:] + b"\n"
 
 
-def _answer_line(line: bytes, created_at: int, ids: random.Random) -> tuple[int, dict, bytes]:
-    """The status, the body and the record that answer one line."""
-    request = orjson.loads(line)
-    custom_id = request["custom_id"]
-    status, body = answer(request["body"], custom_id, len(line), created_at, ids)
-    response = {"status_code": status, "request_id": _uuid(ids), "body": body}
-    answered = {"custom_id": custom_id, "response": response, "error": None}
-    flag = COMPLETED if status == 200 else FAILED
-    return status, body, flag + orjson.dumps(answered)[1:] + b"\n"
+def _answer(request: Request, created_at: int, ids: random.Random) -> Answer:
+    """Refuse a request or answer it; a fault in doing so is the API's 500."""
+    try:
+        return _refused_or_completed(request, created_at, ids)
+    except errors.ServiceError as refusal:
+        return Answer(refusal.status, texts.error_object(refusal))
+    except Exception:
+        log.exception("A request could not be answered; it is given a 500.")
+        fault = texts.refusal(500, texts.SERVER_ERROR, kind="server_error")
+        return Answer(500, texts.error_object(fault))
+
+
+def _refused_or_completed(request: Request, created_at: int, ids: random.Random) -> Answer:
+    """The answer to a request by the rules of its endpoint."""
+    is_chat = request.endpoint == CHAT
+    chat = request.body if is_chat else responses.as_chat(request.body)
+    model = models.facts(request.body["model"])
+    refusal = checks.problem(chat, request.n_bytes, model)
+    if refusal:
+        raise refusal if is_chat else responses.in_own_words(refusal)
+    completion = annotators.complete(chat, request.custom_id, model)
+    if is_chat:
+        body = _chat_completion(request.body["model"], completion, created_at, ids)
+    else:
+        body = responses.as_object(request.body, completion, created_at, ids)
+    return Answer(200, body, completion)
+
+
+def _record(custom_id: str, answered: Answer, ids: random.Random) -> bytes:
+    """The record of an answered line."""
+    response = {"status_code": answered.status, "request_id": _uuid(ids), "body": answered.body}
+    line = {"custom_id": custom_id, "response": response, "error": None}
+    return (COMPLETED if answered.completion else FAILED) + orjson.dumps(line)[1:] + b"\n"
 
 
 def _chat_completion(
@@ -128,7 +159,11 @@ def _usage(completion: annotators.Completion) -> dict:
         "prompt_tokens": completion.n_input_tokens,
         "completion_tokens": completion.n_output_tokens,
         "total_tokens": completion.n_input_tokens + completion.n_output_tokens,
-        "prompt_tokens_details": {"cached_tokens": completion.n_cached_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": completion.n_cached_tokens,
+            "audio_tokens": 0,
+            "cache_write_tokens": 0,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": completion.n_reasoning_tokens,
             "audio_tokens": 0,

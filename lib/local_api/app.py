@@ -60,7 +60,7 @@ def _guarded(app: ASGIApp, service: context.Service) -> ASGIApp:
             await send(message)
 
         try:
-            refusal = _refusal(scope, service.token)
+            refusal = _refusal(scope, service)
             if refusal:
                 await _answer(refusal)(scope, receive, send_with_headers)
             else:
@@ -82,8 +82,8 @@ def _headers(started_at: float) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _refusal(scope: Scope, token: str) -> errors.ServiceError | None:
-    """Why a request is not looked at: a foreign host, no token, or a wrong one.
+def _refusal(scope: Scope, service: context.Service) -> errors.ServiceError | None:
+    """Why a request is not looked at: a foreign host, no token or a wrong one, or our own end.
 
     The host is checked because a page in a browser can reach this machine under a name of its own.
     """
@@ -94,9 +94,11 @@ def _refusal(scope: Scope, token: str) -> errors.ServiceError | None:
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(given) != 1 or not given[0].lower().startswith(b"bearer "):
         return texts.refusal(401, texts.NO_TOKEN)
-    if not hmac.compare_digest(given[0][len(b"bearer ") :].strip(), token.encode()):
+    if not hmac.compare_digest(given[0][len(b"bearer ") :].strip(), service.token.encode()):
         message = texts.ours("Incorrect API key provided: it is not the token of this service.")
         return texts.refusal(401, message, code="invalid_api_key")
+    if service.is_leaving():
+        return texts.refusal(503, texts.ours("This service is leaving."), kind="server_error")
     return None
 
 

@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lib.local_api import clock, context, engine, params, store, texts
+from lib.local_api import answering, clock, context, engine, params, store, texts
 
 ENDPOINTS = (
     "/v1/chat/completions",
@@ -19,7 +19,7 @@ ENDPOINTS = (
     "/v1/responses",
     "/v1/moderations",
 )
-ANSWERED = ("/v1/chat/completions",)
+ANSWERED = (answering.CHAT, answering.RESPONSES)
 MEMBERS = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after")
 MAX_BODY_BYTES = 65_536
 MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
@@ -40,7 +40,7 @@ def as_object(row: dict) -> dict:
         "object": "batch",
         "endpoint": row["endpoint"],
         "model": row["model"],
-        "errors": orjson.loads(row["errors"]) if row["errors"] else None,
+        "errors": orjson.Fragment(row["errors"]) if row["errors"] else None,
         "input_file_id": row["input_file_id"],
         "completion_window": row["completion_window"],
         "status": row["status"],
@@ -156,7 +156,7 @@ def _check_endpoint(endpoint: str) -> None:
     if endpoint not in ENDPOINTS:
         raise texts.wrong_value("endpoint", texts.supported(endpoint, ENDPOINTS))
     if endpoint not in ANSWERED:
-        message = f"The local service has no answers for '{endpoint}', only for '{ANSWERED[0]}'."
+        message = f"The local service does not answer '{endpoint}', only {' and '.join(ANSWERED)}."
         raise texts.wrong_value("endpoint", texts.ours(message))
 
 

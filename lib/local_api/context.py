@@ -6,6 +6,7 @@ Plain data. It opens nothing and decides nothing.
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,3 +55,4 @@ class Service:
     wakers: dict[str, asyncio.Event] = field(default_factory=dict)
     last_request_at: float = field(default_factory=time.monotonic)
     n_open_requests: int = 0
+    is_leaving: Callable[[], bool] = lambda: False

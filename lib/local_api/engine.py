@@ -14,13 +14,11 @@ import os
 from concurrent.futures import Future
 from typing import BinaryIO, NamedTuple
 
-import orjson
-
 from lib import models
 from lib.local_api import answering, clock, context, ending, store, texts, validate, workers
 
-MAX_CHUNK_LINES, MAX_CHUNK_BYTES = 400, 1_048_576
-N_STEPS = 20
+MAX_CHUNK_LINES, MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 400, 32_768, 1_048_576
+N_STEPS = 10
 N_AHEAD = 3
 N_TRIES = 5
 SUMS = (
@@ -81,7 +79,7 @@ async def _run(service: context.Service, batch_id: str) -> None:
             log.exception("%s: a step failed, %s times in a row.", batch_id, n_tries)
             if n_tries == N_TRIES:
                 message = texts.ours("The batch could not go on; see the log of the service.")
-                _fail(service, row, [texts.line_error("server_error", message, None, None)])
+                _fail(service, row, validate.error_list("server_error", message, None))
             await asyncio.sleep(n_tries)
     store.work_path(service.state, batch_id).unlink(missing_ok=True)
     store.drop_dead_files(service.db, service.state, clock.now(service.clock))
@@ -95,14 +93,14 @@ async def _validate(service: context.Service, row: dict) -> None:
     file = store.live_file(service.db, row["input_file_id"], now)
     if file is None:
         message = texts.CANNOT_FIND_FILE.format(row["input_file_id"], texts.ORGANIZATION)
-        return _fail(service, row, [texts.line_error("invalid_request", message, "file_id", None)])
+        return _fail(service, row, validate.error_list("invalid_request", message, "file_id"))
     if file["purpose"] != "batch":
         message = texts.ours(f"The purpose of the input file is '{file['purpose']}', not 'batch'.")
-        return _fail(service, row, [texts.line_error("invalid_request", message, "file_id", None)])
+        return _fail(service, row, validate.error_list("invalid_request", message, "file_id"))
     path = store.content_path(service.state, file["id"])
-    report = await workers.run(service, validate.scan, path, row["endpoint"])
-    if report.errors:
-        return _fail(service, row, report.errors)
+    report, errors = await workers.run(service, validate.packed, path, row["endpoint"])
+    if errors:
+        return _fail(service, row, errors)
     return _admit(service, row, report)
 
 
@@ -119,7 +117,7 @@ def _admit(service: context.Service, row: dict, report: validate.Report) -> None
     enqueued = store.enqueued_tokens(service.db, model.name, now)
     if limit is not None and enqueued + n_tokens > limit:
         message = texts.QUEUE_FULL.format(report.model, texts.ORGANIZATION, limit)
-        _fail(service, row, [texts.line_error("token_limit_exceeded", message, None, None)])
+        _fail(service, row, validate.error_list("token_limit_exceeded", message, None))
         return
     store.change_batch(
         service.db,
@@ -134,7 +132,7 @@ def _admit(service: context.Service, row: dict, report: validate.Report) -> None
     )
 
 
-def _fail(service: context.Service, row: dict, errors: list[dict]) -> None:
+def _fail(service: context.Service, row: dict, errors: bytes) -> None:
     """End a batch that may not run, unless it is being cancelled."""
     now = clock.now(service.clock)
     if not _is_cancelling(service, row["id"]):
@@ -144,64 +142,62 @@ def _fail(service: context.Service, row: dict, errors: list[dict]) -> None:
             status="failed",
             failed_at=now,
             released_at=now,
-            errors=orjson.dumps({"object": "list", "data": errors}),
+            errors=errors,
         )
 
 
 async def _progress(service: context.Service, row: dict) -> None:
     """Answer lines until all are answered, the window closes, or the batch is cancelled."""
-    batch_id = row["id"]
+    batch_id, n_bytes_sent = row["id"], row["n_input_bytes_done"]
     waiting: collections.deque[Piece] = collections.deque()
-    path = store.content_path(service.state, row["input_file_id"])
-    with path.open("rb") as requests, _records(service, row) as records:
-        requests.seek(row["n_input_bytes_done"])
+    try:
         while True:
-            _send(service, row, requests, waiting)
+            n_bytes_sent = _send(service, row, n_bytes_sent, waiting)
             if not waiting:
                 now = clock.now(service.clock)
                 store.change_batch(service.db, batch_id, status="finalizing", finalizing_at=now)
-                break
+                return
             piece = waiting.popleft()
             chunk = await asyncio.wrap_future(piece.chunk)
             row = store.batch(service.db, batch_id)
             await _pause(service, batch_id, _due(service, row, piece.n_lines))
             if _is_cancelling(service, batch_id):
-                break
+                return
             if clock.now(service.clock) >= row["expires_at"]:
                 await _expire(service, row)
-                break
-            _commit(service, row, piece, chunk, records)
-    for piece in waiting:
-        piece.chunk.cancel()
-
-
-def _records(service: context.Service, row: dict) -> BinaryIO:
-    """The file of answers, cut to what the database counts and open at its end."""
-    path = store.work_path(service.state, row["id"])
-    records = path.open("r+b" if path.exists() else "w+b")
-    records.truncate(row["n_work_bytes"])
-    records.seek(row["n_work_bytes"])
-    return records
+                return
+            _commit(service, row, piece, chunk)
+    finally:
+        for piece in waiting:
+            piece.chunk.cancel()
 
 
 def _send(
-    service: context.Service, row: dict, requests: BinaryIO, waiting: collections.deque[Piece]
-) -> None:
-    """Keep the workers busy with a few pieces ahead, small enough for counts to be seen growing."""
+    service: context.Service, row: dict, n_bytes_sent: int, waiting: collections.deque[Piece]
+) -> int:
+    """Keep the workers busy with a few pieces ahead; returns where the next piece starts.
+
+    Pieces are small enough for counts to be seen growing, and the smaller, the more batches run.
+    """
     n_lines = min(MAX_CHUNK_LINES, max(1, row["n_requests"] // N_STEPS))
+    n_bytes = max(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES // max(1, len(service.tasks)))
     now = int(clock.now(service.clock))
-    while len(waiting) < N_AHEAD and (lines := _read(requests, n_lines)):
-        n_read = lines.count(b"\n") + (not lines.endswith(b"\n"))
-        chunk = workers.submit(service, answering.answer_lines, lines, now)
-        waiting.append(Piece(n_read, len(lines), chunk))
+    with store.content_path(service.state, row["input_file_id"]).open("rb") as requests:
+        requests.seek(n_bytes_sent)
+        while len(waiting) < N_AHEAD and (lines := _read(requests, n_lines, n_bytes)):
+            n_read = lines.count(b"\n") + (not lines.endswith(b"\n"))
+            chunk = workers.submit(service, answering.answer_lines, lines, row["endpoint"], now)
+            waiting.append(Piece(n_read, len(lines), chunk))
+            n_bytes_sent += len(lines)
+    return n_bytes_sent
 
 
-def _read(requests: BinaryIO, n_lines: int) -> bytes:
-    """Up to so many lines, fewer when they are long; without blank lines at the end of the file."""
-    lines, n_bytes = [], 0
-    while len(lines) < n_lines and n_bytes < MAX_CHUNK_BYTES and (line := requests.readline()):
+def _read(requests: BinaryIO, n_lines: int, n_bytes: int) -> bytes:
+    """Up to so many lines, fewer when they are long; nothing when only blank lines are left."""
+    lines, n_read = [], 0
+    while len(lines) < n_lines and n_read < n_bytes and (line := requests.readline()):
         lines.append(line)
-        n_bytes += len(line)
+        n_read += len(line)
     joined = b"".join(lines)
     return joined if joined.strip() else b""
 
@@ -214,13 +210,15 @@ def _due(service: context.Service, row: dict, n_more: int) -> float:
     return min(due, row["expires_at"])
 
 
-def _commit(
-    service: context.Service, row: dict, piece: Piece, chunk: answering.Chunk, records: BinaryIO
-) -> None:
-    """Append the answers of a piece, then count them."""
-    records.write(chunk.records)
-    records.flush()
-    os.fsync(records.fileno())
+def _commit(service: context.Service, row: dict, piece: Piece, chunk: answering.Chunk) -> None:
+    """Append the answers of a piece to what the database counts, then count them too."""
+    path = store.work_path(service.state, row["id"])
+    with path.open("r+b" if path.exists() else "w+b") as records:
+        records.truncate(row["n_work_bytes"])
+        records.seek(row["n_work_bytes"])
+        records.write(chunk.records)
+        records.flush()
+        os.fsync(records.fileno())
     store.change_batch(
         service.db,
         row["id"],

@@ -25,14 +25,15 @@ def start(
     *,
     speed: float = 1.0,
     tier: int = 1,
-    idle_exit_seconds: float = 0.0,
+    idle_exit_seconds: float = 900.0,
     options: Sequence[str] = (),
 ) -> dict:
     """The endpoint (`base_url`, `token`, `pid`) of a service on this state folder.
 
     A service that answers is left as it is, whatever its settings; otherwise one is started,
-    detached, with these settings and further command-line options. Safe to be called by several
-    processes at once. Raises ServiceError when no service is ready in time.
+    detached, with these settings and further command-line options; it leaves by itself when idle,
+    so that this function is to be called before each use and not once for all. Safe to be called by
+    several processes at once. Raises ServiceError when no service is ready in time.
     """
     import filelock
 
@@ -45,8 +46,7 @@ def start(
             return endpoint
         numbers = {"speed": speed, "tier": tier, "idle-exit": idle_exit_seconds}
         arguments = [f"--{name}={value}" for name, value in numbers.items()]
-        process = _spawn(state, [*arguments, *options])
-        return _ready(state, process, time.monotonic() + START_SECONDS)
+        return _started(state, [*arguments, *options])
 
 
 def live(state: Path) -> dict | None:
@@ -77,15 +77,20 @@ def _spawn(state: Path, arguments: Sequence[str]) -> subprocess.Popen:
         )
 
 
-def _ready(state: Path, process: subprocess.Popen, until: float) -> dict:
-    """Wait for the endpoint of a service that is starting, or that holds the folder already."""
+def _started(state: Path, arguments: Sequence[str]) -> dict:
+    """Start a service and wait for its endpoint; again, while another is leaving the folder."""
+    until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
-        ended = process.poll()
+        process = _spawn(state, arguments)
+        while process.poll() is None and time.monotonic() < until:
+            if endpoint := live(state):
+                # The service outlives this object, which would warn about that when it is dropped.
+                process.returncode = 0
+                return endpoint
+            time.sleep(PAUSE_SECONDS)
         if endpoint := live(state):
-            # The service outlives this object, which would warn about that when it is dropped.
-            process.returncode = process.returncode or 0
             return endpoint
-        if ended not in (None, EXIT_BUSY):
+        if process.returncode != EXIT_BUSY:
             break
         time.sleep(PAUSE_SECONDS)
     last = (state / LOG).read_text(errors="replace").strip().splitlines()[-1:]

@@ -5,14 +5,18 @@ it for as long as was agreed.
 """
 
 import asyncio
+import contextlib
+import functools
 import json
 import logging
 import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +26,9 @@ import uvicorn
 from lib.local_api import app, clock, context, engine, launch, store, workers
 
 LOOPBACK = "127.0.0.1"
-IDLE_CHECK_SECONDS = 0.25
+WATCH_SECONDS = 0.1
+KEEP_ALIVE_SECONDS = 75
+EXIT_CANNOT = 74
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,23 @@ def run(process: Process) -> int:
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     state = process.state.resolve()
-    state.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(state / "service.lock")
     try:
-        lock.acquire(timeout=0)
+        state.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(state / "service.lock", timeout=0):
+            return _hold(process, state)
     except filelock.Timeout:
-        sys.stderr.write(
-            f"Another local service already works on {state}: use that one, or another --state.\n"
+        return _sorry(
+            f"Another local service already works on {state}: use that one, or another --state.",
+            launch.EXIT_BUSY,
         )
-        return launch.EXIT_BUSY
-    with lock:
-        return _hold(process, state)
+    except (OSError, sqlite3.DatabaseError) as error:
+        return _sorry(f"The local service cannot work on {state}: {error}.", EXIT_CANNOT)
+
+
+def _sorry(sentence: str, exit_code: int) -> int:
+    """Say in one sentence why there is no service."""
+    sys.stderr.write(f"{sentence}\n")
+    return exit_code
 
 
 def _hold(process: Process, state: Path) -> int:
@@ -67,11 +79,12 @@ def _hold(process: Process, state: Path) -> int:
     listener = _listener(process.port, int(store.setting(db, "port") or 0))
     store.keep_setting(db, "port", str(listener.getsockname()[1]))
     service = context.Service(state, token, process.settings, now, db, workers.pool())
-    endpoint = process.endpoint or state / launch.ENDPOINT
+    endpoints = [path for path in (state / launch.ENDPOINT, process.endpoint) if path]
     try:
-        asyncio.run(_serve(service, listener, endpoint, process.idle_exit_seconds))
+        asyncio.run(_serve(service, listener, endpoints, process.idle_exit_seconds))
     finally:
-        endpoint.unlink(missing_ok=True)
+        for endpoint in endpoints:
+            _withdraw(endpoint)
         service.workers.shutdown(wait=False, cancel_futures=True)
         db.close()
     return 0
@@ -80,21 +93,25 @@ def _hold(process: Process, state: Path) -> int:
 def _listener(port: int, last_port: int) -> socket.socket:
     """A socket on loopback; when any port will do, the last one is tried first."""
     for candidate in (last_port, 0) if port == 0 else (port,):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # subtle: asyncio sends without delay only if the protocol is named; 40 ms a request else
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, candidate))
-        except OSError:
+        except OSError as error:
             listener.close()
             if candidate == port:
-                raise
+                raise OSError(f"port {port} of {LOOPBACK} cannot be had ({error})") from error
         else:
             return listener
     raise AssertionError("port 0 binds or raises")
 
 
 async def _serve(
-    service: context.Service, listener: socket.socket, endpoint: Path, idle_exit_seconds: float
+    service: context.Service,
+    listener: socket.socket,
+    endpoints: list[Path],
+    idle_exit_seconds: float,
 ) -> None:
     """Answer requests and let unfinished batches go on, until a signal or idleness ends it."""
     config = uvicorn.Config(
@@ -106,14 +123,17 @@ async def _serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
+    service.is_leaving = lambda: server.should_exit
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     for row in store.unfinished(service.db):
         engine.start(service, row["id"])
-    watching = asyncio.create_task(_watch(service, server, listener, endpoint, idle_exit_seconds))
+    announce = functools.partial(_announce, service, listener.getsockname()[1], endpoints)
+    watching = asyncio.create_task(_watch(service, server, announce, idle_exit_seconds))
     await server.serve(sockets=[listener])
     watching.cancel()
 
@@ -121,37 +141,60 @@ async def _serve(
 async def _watch(
     service: context.Service,
     server: uvicorn.Server,
-    listener: socket.socket,
-    endpoint: Path,
+    announce: Callable[[], None],
     idle_exit_seconds: float,
 ) -> None:
-    """Announce the service when it is ready, and end it when it has been idle for long enough."""
+    """Announce the service when it is ready; end it when it is idle or its state was removed."""
+    held = _identity(service)
     while not server.started:
         await asyncio.sleep(0.005)
-    _announce(service, listener.getsockname()[1], endpoint)
+    announce()
     workers.warm(service)
+    service.last_request_at = time.monotonic()
     while True:
-        await asyncio.sleep(IDLE_CHECK_SECONDS)
         idle_seconds = time.monotonic() - service.last_request_at
         busy = service.n_open_requests or service.tasks
-        if idle_exit_seconds and not busy and idle_seconds >= idle_exit_seconds:
+        is_idle = idle_exit_seconds and not busy and idle_seconds >= idle_exit_seconds
+        if is_idle or _identity(service) != held:
             server.should_exit = True
+        await asyncio.sleep(WATCH_SECONDS)
 
 
-def _announce(service: context.Service, port: int, endpoint: Path) -> None:
-    """Write the endpoint file, and say how to point a client at the service."""
+def _identity(service: context.Service) -> tuple[int, int] | None:
+    """Which file the database is; None when it was removed."""
+    try:
+        facts = (service.state / "service.sqlite").stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _announce(service: context.Service, port: int, endpoints: list[Path]) -> None:
+    """Write the endpoint files, and say how to point a client at the service."""
     base_url = f"http://{LOOPBACK}:{port}/v1"
-    facts = {"base_url": base_url, "token": service.token, "pid": os.getpid()}
-    endpoint.parent.mkdir(parents=True, exist_ok=True)
-    fresh = endpoint.with_name(f".{endpoint.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        json.dump(facts, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    fresh.replace(endpoint)
+    for endpoint in endpoints:
+        _write_endpoint(endpoint, {"base_url": base_url, "token": service.token})
     sys.stdout.write(
         f"The local Batch API is ready. Any OpenAI client speaks to it after:\n\n"
         f"  export OPENAI_BASE_URL={base_url}\n  export OPENAI_API_KEY={service.token}\n\n"
         f"Its answers are simulated. State: {service.state}. Ctrl+C ends it.\n"
     )
     sys.stdout.flush()
+
+
+def _write_endpoint(endpoint: Path, facts: dict) -> None:
+    """Write an endpoint file at once and whole, for its owner alone."""
+    endpoint.parent.mkdir(parents=True, exist_ok=True)
+    fresh = endpoint.with_name(f".{endpoint.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        json.dump({**facts, "pid": os.getpid()}, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    fresh.replace(endpoint)
+
+
+def _withdraw(endpoint: Path) -> None:
+    """Remove an endpoint file, unless it is that of another process by now."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(endpoint.read_text())["pid"] == os.getpid():
+            endpoint.unlink()

@@ -27,6 +27,7 @@ NOT_JSON_LINE = "This line is not parseable as valid JSON."
 WRONG_URL = "The URL provided for this request does not match the batch endpoint."
 NOT_BATCHABLE = "The provided model '{}' is not supported by the Batch API."
 STREAMING = "Chat Completions: Streaming is not supported in the Batch API."
+NO_STREAM = "Responses: Streaming is not supported in the Batch API."
 OTHER_MODEL = (
     "The model '{}' for this request does not match the rest of the batch."
     " Each batch must contain requests for a single model."

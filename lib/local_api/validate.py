@@ -4,28 +4,28 @@ One bad line fails the batch, and all bad lines are reported. The file is read l
 whole. It does not judge what only the execution of a request would refuse.
 """
 
+import dataclasses
 import datetime
 import functools
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
 from lib import errors, models
-from lib.local_api import clock, context, counting, texts
+from lib.local_api import answering, clock, context, counting, responses, texts
 
 MEMBERS = ("custom_id", "method", "url", "body")
 
 
-@dataclass
+@dataclasses.dataclass
 class Report:
     """What validation found: the errors, and the sums that the queue and the execution need."""
 
-    errors: list[dict] = field(default_factory=list)
+    errors: list[dict] = dataclasses.field(default_factory=list)
     model: str | None = None
     n_lines: int = 0
     n_input_tokens: int = 0
@@ -50,6 +50,21 @@ def scan(path: Path, endpoint: str) -> Report:
     if not report.n_lines:
         report.errors.append(_whole("The file has no requests."))
     return report
+
+
+def packed(path: Path, endpoint: str) -> tuple[Report, bytes]:
+    """The report on a file without its errors, and these as the API shows them, empty if none.
+
+    Packed, because there may be as many errors as lines and they travel between processes.
+    """
+    report = scan(path, endpoint)
+    errors = _as_list(report.errors) if report.errors else b""
+    return dataclasses.replace(report, errors=[]), errors
+
+
+def error_list(code: str, message: str, param: str | None) -> bytes:
+    """The only error of a batch, one that is not about a line."""
+    return _as_list([texts.line_error(code, message, param, None)])
 
 
 def numbered_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
@@ -107,12 +122,13 @@ def _line_faults(request: dict, number: int, endpoint: str) -> Iterator[dict]:
     if request["url"] != endpoint:
         yield texts.line_error("invalid_url", texts.WRONG_URL, "url", number)
     if "body" not in wrong:
-        yield from _body_faults(request["body"], number)
+        yield from _body_faults(request["body"], number, endpoint)
 
 
-def _body_faults(body: dict, number: int) -> Iterator[dict]:
+def _body_faults(body: dict, number: int, endpoint: str) -> Iterator[dict]:
     """The faults of a body that validation looks at."""
-    for name in ("model", "messages"):
+    is_chat = endpoint == answering.CHAT
+    for name in ("model", "messages" if is_chat else "input"):
         if body.get(name) is None:
             yield _missing(name, f"body.{name}", number)
     model = body.get("model")
@@ -120,7 +136,8 @@ def _body_faults(body: dict, number: int) -> Iterator[dict]:
         message = texts.NOT_BATCHABLE.format(model)
         yield texts.line_error("model_not_found", message, "body.model", number)
     if body.get("stream"):
-        yield texts.line_error("streaming_unsupported", texts.STREAMING, "body.stream", number)
+        message = texts.STREAMING if is_chat else texts.ours(texts.NO_STREAM)
+        yield texts.line_error("streaming_unsupported", message, "body.stream", number)
 
 
 def _batch_faults(request: dict, number: int, report: Report, seen: set[bytes]) -> list[dict]:
@@ -138,9 +155,20 @@ def _batch_faults(request: dict, number: int, report: Report, seen: set[bytes]) 
         message = texts.OTHER_MODEL.format(model)
         faults.append(texts.line_error("mismatched_model", message, "body.model", number))
     if not report.errors and not faults:
-        report.n_input_tokens += counting.n_input_tokens(body, _encoding(model))
-        report.n_max_output_tokens += counting.max_output_tokens(body)
+        chat = _as_chat(request)
+        report.n_input_tokens += counting.n_input_tokens(chat, _encoding(model))
+        report.n_max_output_tokens += counting.max_output_tokens(chat)
     return faults
+
+
+def _as_chat(request: dict) -> dict:
+    """The chat request to count; empty for one that will be refused when it is executed."""
+    if request["url"] == answering.CHAT:
+        return request["body"]
+    try:
+        return responses.as_chat(request["body"])
+    except errors.ServiceError:
+        return {}
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,6 +191,11 @@ def _missing(name: str, param: str, number: int) -> dict:
     """The fault of a member that is not there."""
     message = texts.MISSING.format(name)
     return texts.line_error("missing_required_parameter", message, param, number)
+
+
+def _as_list(found: list[dict]) -> bytes:
+    """The member `errors` of a failed batch."""
+    return orjson.dumps({"object": "list", "data": found})
 
 
 def _whole(message: str) -> dict:

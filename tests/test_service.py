@@ -1,0 +1,217 @@
+"""The client's faults as ServiceError, over HTTP: how often it calls, what it says, what it hides."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+import sending
+
+from lib import service
+from lib.errors import ServiceError
+
+KEY = "sk-proj-Canary_0123456789abcdef"
+
+
+@pytest.fixture
+def answering():
+    """Makes a service that answers every call so, and the list of calls that it got."""
+    stack = []
+
+    def make(*answer):
+        calls = []
+
+        def rule(method, path):
+            calls.append((method, path))
+            return answer[0] if len(answer) == 1 else answer
+
+        spoiled = sending.spoiled({"base_url": "http://127.0.0.1:1/v1"}, rule)
+        to = sending.service_at({"base_url": spoiled.__enter__(), "token": KEY})
+        stack.append((spoiled, to.client))
+        return to, calls
+
+    yield make
+    for spoiled, client in stack:
+        client.close()
+        spoiled.__exit__(None, None, None)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A file to upload."""
+    path = tmp_path / "s.jsonl"
+    path.write_text("{}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "unclear", "final"),
+    [
+        (400, "invalid_value", False, True),
+        (401, "invalid_api_key", False, True),
+        (403, None, False, True),
+        (404, None, False, True),
+        (408, None, True, False),
+        (409, None, True, False),
+        (413, None, False, True),
+        (422, None, False, True),
+        (429, "rate_limit_exceeded", False, False),
+        (429, "insufficient_quota", False, True),
+        (500, "server_error", True, False),
+        (503, None, True, False),
+    ],
+)
+def test_what_a_refusal_means(answering, shard, status, code, unclear, final):
+    """Of an upload: whether it may have been done, and whether asking again is of use."""
+    to, calls = answering(status, {"error": {"message": "No.", "code": code}})
+    with pytest.raises(ServiceError, match=f"local answered {status}: No") as refusal:
+        service.upload(to, shard, "s.jsonl")
+    found = refusal.value
+    assert (found.status, found.code, found.unclear, found.final) == (status, code, unclear, final)
+    assert calls == [("POST", "/v1/files")]
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (429, {}), (409, {}), "drop"])
+def test_create_is_called_once(answering, answer):
+    """The client's own retries could make three batches of one; they are off for this call."""
+    to, calls = answering(*(answer if isinstance(answer, tuple) else [answer]))
+    with pytest.raises(ServiceError):
+        service.create(to, "file-x", "/v1/chat/completions", {})
+    assert calls == [("POST", "/v1/batches")]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b'{"id": "batch_x", "obj', {"object": "batch"}, {"id": ""}, []]
+)
+@pytest.mark.parametrize("call", ["upload", "create", "retrieve", "batches", "files"])
+def test_an_answer_of_another_form_is_unclear(answering, shard, call, body):
+    """A success without an id is none: the call may have been done, and no error is let through."""
+    to, _ = answering(200, body)
+    calls = {
+        "upload": lambda: service.upload(to, shard, "s.jsonl"),
+        "create": lambda: service.create(to, "file-x", "/v1/chat/completions", {}),
+        "retrieve": lambda: service.retrieve(to, "batch_x"),
+        "batches": lambda: list(service.batches(to)),
+        "files": lambda: list(service.files(to)),
+    }
+    with pytest.raises(ServiceError, match="a form that the Batch API does not have") as fault:
+        calls[call]()
+    assert (fault.value.unclear, fault.value.final) == (True, False)
+
+
+def test_a_service_that_cannot_be_reached_is_unclear(endpoint):
+    """Nobody listens there: the message names the service and what to do."""
+    to = sending.service_at(endpoint, "http://127.0.0.1:9/v1")
+    to.client.max_retries = 0
+    with pytest.raises(
+        ServiceError, match=r"did not answer .* Run the same command again"
+    ) as fault:
+        service.retrieve(to, "batch_x")
+    assert (fault.value.unclear, fault.value.status) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"Incorrect API key provided: {KEY}. You can find your API key in your account.",
+        "Incorrect API key provided: sk-proj-Can****************cdef.",
+        f"header 'Bearer {KEY}' is wrong",
+    ],
+)
+def test_the_key_stands_in_no_message(answering, said):
+    """Neither the key nor what the service shows of it, in the words, the facts or the service."""
+    to, _ = answering(401, {"error": {"message": said, "code": "invalid_api_key"}})
+    with pytest.raises(ServiceError, match=r"\[key\]") as refusal:
+        service.retrieve(to, "batch_x")
+    told = f"{refusal.value} {refusal.value.__dict__} {to!r}"
+    assert "Can" not in told.replace("Cannot", "")
+    assert "Set OPENAI_API_KEY" in told
+
+
+@pytest.mark.parametrize("log", ["", "debug"])
+def test_the_log_of_the_client_holds_no_key(answering, shard, log):
+    """A whole exchange with OPENAI_LOG=debug prints no key, in a process of its own."""
+    to, _ = answering(401, {"error": {"message": f"wrong key {KEY}"}})
+    code = (
+        "import pathlib, sys\nfrom lib import service\n"
+        "to = service.connect('openai')\n"
+        "for call in (lambda: service.upload(to, pathlib.Path(sys.argv[1]), 's'),\n"
+        "             lambda: list(service.batches(to))):\n"
+        "    try:\n        call()\n    except service.ServiceError as error:\n        print(error)\n"
+    )
+    env = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": str(to.client.base_url), "OPENAI_LOG": log}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(shard)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("answered 401: wrong key [key]") == 2
+    assert "Canary" not in done.stdout + done.stderr.replace(f"wrong key {KEY}", "")
+
+
+def test_a_page_of_html_is_no_message(answering):
+    """A gateway's page is not printed at people."""
+    to, _ = answering(502, b"<html><body>" + b"x" * 10_000)
+    to.client.max_retries = 0
+    with pytest.raises(ServiceError, match=r"^local answered 502: no reason given\.$"):
+        service.retrieve(to, "batch_x")
+
+
+def test_a_download_that_is_cut_leaves_no_file(tmp_path, answering):
+    """The file appears whole or not at all."""
+    to, _ = answering("drop")
+    to.client.max_retries = 0
+    with pytest.raises(ServiceError, match="did not answer"):
+        service.download(to, "file-x", tmp_path / "answers" / "x.gz")
+    assert list((tmp_path / "answers").iterdir()) == []
+
+
+def test_the_environment_names_address_and_key(monkeypatch):
+    """OPENAI_BASE_URL is where `openai` is; without it the client's own default holds."""
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example.org/v1/")
+    to = service.connect("openai")
+    assert (to.name, to.client.api_key, to.free) == ("https://gateway.example.org/v1", KEY, False)
+    assert repr(to) == "Service https://gateway.example.org/v1 (answers are paid)"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    to = service.connect("openai")
+    assert (to.name, str(to.client.base_url)) == ("openai", "https://api.openai.com/v1/")
+    assert service.connect("http://127.0.0.1:1/v1").name == "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        ("opanai", KEY, "'opanai' is no service: expected local, openai, or a URL"),
+        ("https://me:secret@example.org/v1", KEY, "Put the key into OPENAI_API_KEY"),
+        ("https://example.org/v1?key=secret", KEY, "Put the key into OPENAI_API_KEY"),
+        ("https://example.org/v1", " ", "OPENAI_API_KEY is not set"),
+        ("https://example.org/v1", f"{KEY}\n{KEY}", "OPENAI_API_KEY holds a blank"),
+        ("https://example.org/v1", f"“{KEY}”", "OPENAI_API_KEY holds a blank or a character"),
+    ],
+)
+def test_what_cannot_be_a_service_is_told_before_any_call(monkeypatch, name, key, words):
+    """Wrong names, secrets in addresses and keys that were pasted badly, without repeating them."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ServiceError) as fault:
+        service.connect(name)
+    assert words in str(fault.value)
+    assert "secret" not in str(fault.value)
+    assert "Canary" not in str(fault.value)
+
+
+def test_cancelling_what_has_ended_is_no_fault(answering):
+    """A 409 says that the batch has ended already."""
+    to, calls = answering(409, {"error": {"message": "Cannot cancel a batch with status"}})
+    service.cancel(to, "batch_x")
+    assert len(calls) == 1
+
+
+def test_queue_refusals_are_told_from_other_failures():
+    """Only a failed batch with that code was refused by the queue."""
+    fault = types.MappingProxyType({"code": "token_limit_exceeded", "message": "Limit: 5"})
+    batch = {"status": "failed", "errors": {"data": [{"code": "other"}, fault]}}
+    assert service.queue_refusal(batch) == "Limit: 5"
+    assert service.queue_refusal({**batch, "status": "completed"}) is None
