@@ -61,21 +61,8 @@ def advance(run: Run, to: Service, max_usd: float, *, canaries_only: bool = Fals
     BusyError when another process works on the run, and ModelError before anything is sent that a
     model is known to refuse.
     """
-    requests = _requests(run)
-    with _holding(run), ledger.open_ledger(run.path("ledger.sqlite")) as book:
-        run_id = _bind(run, book, to)
-        try:
-            reconcile.reconcile(book, to, run_id)
-            collect.ended(run, book, to)
-            step = submit.Step(run, book, to, run_id, max_usd, canaries_only)
-            reasons = submit.send(step, requests)
-            state = "held" if reasons else ""
-        except BudgetError as error:
-            reasons, state = [str(error)], "held"
-        except ServiceError as error:
-            ledger.note(book, "service_error", None, error=str(error))
-            reasons, state = [str(error)], "stopped" if error.final else ""
-        return _progress(run, book, requests, reasons, state)
+    with _holding(run):
+        return _step(run, to, max_usd, canaries_only=canaries_only)
 
 
 def follow(
@@ -85,9 +72,13 @@ def follow(
     hours: float,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Step until the run is done or stopped, or the time is over; `show` is called after each."""
-    for progress in _steps(run, to, max_usd, hours):
-        show(progress)
+    """Step until the run is done or stopped, or the time is over; `show` is called after each.
+
+    The run is held all the while: BusyError tells another process at once.
+    """
+    with contextlib.closing(_steps(run, to, max_usd, hours)) as steps:
+        for progress in steps:
+            show(progress)
     return progress
 
 
@@ -97,11 +88,12 @@ def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.Data
     Raises CanaryError with the grouped faults when too few are; nothing more is sent then.
     """
     requests = _requests(run)
-    for _ in _steps(run, to, max_usd, hours, canaries_only=True):
-        outcomes = collect.outcomes(run)
-        table = health(requests, outcomes, run.study)
-        if not table["verdict"].eq("untried").any():
-            break
+    with contextlib.closing(_steps(run, to, max_usd, hours, canaries_only=True)) as steps:
+        for _ in steps:
+            outcomes = collect.outcomes(run)
+            table = health(requests, outcomes, run.study)
+            if not table["verdict"].eq("untried").any():
+                break
     failed = list(table.loc[table["verdict"].eq("failed"), "model"])
     if failed:
         raise CanaryError(stopped(run.study, failed, outcomes), models=failed)
@@ -130,12 +122,32 @@ def _steps(
 ) -> Iterator[Progress]:
     """One step after the other, while the run waits and the time lasts; at least one."""
     deadline = time.monotonic() + hours * 3600
-    while True:
-        progress = advance(run, to, max_usd, canaries_only=canaries_only)
-        yield progress
-        if progress.state != "waiting" or time.monotonic() > deadline:
-            return
-        time.sleep(to.poll_seconds)
+    with _holding(run):
+        while True:
+            progress = _step(run, to, max_usd, canaries_only=canaries_only)
+            yield progress
+            if progress.state != "waiting" or time.monotonic() > deadline:
+                return
+            time.sleep(to.poll_seconds)
+
+
+def _step(run: Run, to: Service, max_usd: float, *, canaries_only: bool) -> Progress:
+    """Reconcile, collect and submit, once, in a run that this process holds."""
+    requests = _requests(run)
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        run_id = _bind(run, book, to)
+        try:
+            reconcile.reconcile(book, to, run_id)
+            collect.ended(run, book, to)
+            step = submit.Step(run, book, to, run_id, max_usd, canaries_only)
+            reasons = submit.send(step, requests)
+            state = "held" if reasons else ""
+        except BudgetError as error:
+            reasons, state = [str(error)], "held"
+        except ServiceError as error:
+            ledger.note(book, "service_error", None, error=str(error))
+            reasons, state = [str(error)], "stopped" if error.final else ""
+        return _progress(run, book, requests, reasons, state)
 
 
 def _progress(

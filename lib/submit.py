@@ -159,7 +159,7 @@ def _within(step: Step, model: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, f
     caps = zip(rows["n_input_tokens"], rows["max_output_tokens"], strict=True)
     sums = list(itertools.accumulate(models.worst_case_usd(facts, int(n), int(c)) for n, c in caps))
     spent_usd, reserved_usd = ledger.money(step.book)
-    n_rows = sum(usd <= step.cap_usd - spent_usd - reserved_usd for usd in sums)
+    n_rows = sum(spent_usd + reserved_usd + usd <= step.cap_usd for usd in sums)
     n_rows = len(rows) if reserved_usd or not n_rows else n_rows
     return rows.iloc[:n_rows], sums[n_rows - 1]
 

@@ -28,7 +28,7 @@ FIELDS = {"pleased": {"description": "Whether the guest was pleased.", "type": "
 def make_run(
     folder, texts=TEXTS, name="", prompt=PROMPT, fields=FIELDS, annotators=LUNA, **sending
 ):
-    """A run of a study in `folder`, with what notebooks 01 and 02 write; six requests are a canary."""
+    """A run of a study in `folder` with what notebooks 01 and 02 write; its canary takes it all."""
     folder.mkdir(parents=True, exist_ok=True)
     study = {
         "title": "Guests",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sending
 
-from lib import collect, dispatch, runs
+from lib import collect, dispatch, ledger, runs
 
 if not hasattr(os, "fork"):
     pytest.skip("needs fork", allow_module_level=True)
@@ -101,6 +101,25 @@ def test_a_kill_in_the_recovery_from_a_kill_costs_nothing(first, second, step, m
     assert step(outputs, endpoint, f"{second}:1") == KILLED
     assert step(outputs, endpoint) == 0
     check_end(outputs, endpoint, before)
+
+
+def test_a_kill_between_a_double_and_its_record_costs_nothing_more(step, make_run, endpoint):
+    """A create was done twice, and the process is killed when the second batch is cancelled: it is
+    recorded once, and one batch is kept.
+    """
+    run, doubled = make_run(), ["twice"]
+
+    def rule(method, path):
+        return doubled.pop() if doubled and (method, path) == ("POST", "/v1/batches") else None
+
+    with sending.spoiled(endpoint, rule) as url:
+        behind = {**endpoint, "base_url": url}
+        assert step(run.folder.parent, behind, "double cancelled:1") == KILLED
+    assert step(run.folder.parent, endpoint) == 0
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        (shard,) = ledger.shards(book)
+    assert shard["lost_usd"] == shard["reserved_usd"]
+    assert collect.outcomes(run)["outcome"].eq("valid").sum() == 6
 
 
 def test_the_judge_sees_what_is_paid_twice(make_run, endpoint):

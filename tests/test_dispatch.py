@@ -1,4 +1,4 @@
-"""The whole loop against a local Batch API over HTTP; what was paid stands in the service's book."""
+"""The whole loop against a local Batch API over HTTP; the service's own book says what was paid."""
 
 import math
 import sqlite3
@@ -81,6 +81,18 @@ def test_two_processes_never_work_on_one_run(make_run, endpoint):
         to = sending.service_at(endpoint, url)
         assert sending.finish(run, to).state == "done"
     assert (seen[0].state, seen[0].n_in_flight) == ("waiting", 6)
+
+
+def test_a_run_that_is_followed_is_held_between_its_steps(make_run, endpoint):
+    """Nobody takes a step in the pauses of one who follows, and afterwards anybody may."""
+    run, to = make_run(), sending.service_at(endpoint)
+
+    def intrude(_):
+        with pytest.raises(BusyError):
+            dispatch.advance(run, to, 0.0)
+
+    assert dispatch.follow(run, to, 0.0, 1 / 60, show=intrude).state == "done"
+    assert dispatch.advance(run, to, 0.0).state == "done"
 
 
 def test_status_before_anything_was_sent(make_run):
@@ -193,6 +205,20 @@ def test_too_many_calls_are_a_pause(make_run, endpoint):
     assert (shard["state"], shard["n_refusals"]) == ("uploaded", 1)
     pause = pd.Timestamp(shard["not_before"]) - pd.Timestamp(shard["changed_at"])
     assert 59 < pause.total_seconds() < 61
+
+
+@pytest.mark.parametrize(("hours", "is_kept"), [(0.5, True), (24, False)])
+def test_a_pause_ends_also_when_the_clock_was_set_back(make_run, endpoint, hours, is_kept):
+    """A pause of half an hour is kept; one of a day, which no refusal gives, is a wrong clock."""
+    run = make_run()
+    with sending.spoiled(endpoint, lambda *_: (429, {"error": {"message": "wait"}})) as url:
+        dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
+    until = (pd.Timestamp.now("UTC") + pd.Timedelta(hours=hours)).isoformat()
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book, ledger.writing(book):
+        book.execute("UPDATE shards SET not_before = ?", (until,))
+    dispatch.advance(run, sending.service_at(endpoint), 0.0)
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        assert (ledger.shards(book)[0]["state"] == "planned") == is_kept
 
 
 def test_the_canary_stops_a_study_whose_answers_would_be_empty(make_run, endpoint):

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib import models
-from lib.local_api import annotators, literals, names, plan
+from lib.local_api import annotators
+from lib.local_api.annotators import completing, literals, names, plan
 
 ALLERGY = Path(__file__).parents[1] / "data" / "allergy"
 SIZES = {"nano": "gpt-5-nano", "mini": "gpt-5-mini", "large": "gpt-5"}
@@ -157,7 +158,7 @@ def test_a_document_cannot_give_orders():
 )
 def test_the_document_is_what_stands_between_markers(said, text):
     """Without markers it is the last user message; a forged end marker does not end it."""
-    assert annotators.document([("user", "Earlier."), ("user", said), ("assistant", "x")]) == text
+    assert completing.document([("user", "Earlier."), ("user", said), ("assistant", "x")]) == text
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from lib.local_api import (
     checks,
     clock,
     context,
-    counting,
     files,
     schemas,
     validate,
 )
+from lib.local_api.annotators import tokens
 
 URL = "/v1/chat/completions"
 OURS = "(text chosen by the local service)"
@@ -189,7 +189,7 @@ def test_a_request_uses_the_input_tokens_that_it_reserved(body):
     """The queue's count and the usage of the answer are one number."""
     model = models.facts("gpt-6-luna")
     completion = annotators.complete(body, "r", model)
-    assert counting.n_input_tokens(body, model.encoding) == completion.n_input_tokens
+    assert tokens.n_input_tokens(body, model.encoding) == completion.n_input_tokens
 
 
 @pytest.mark.parametrize(

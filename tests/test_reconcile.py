@@ -110,7 +110,7 @@ def test_a_listing_that_repeats_a_batch_is_no_double(make_run, endpoint):
 
 @pytest.mark.parametrize("page", [{}, {"data": None}, b"<html>hello</html>", {"data": [{}]}])
 def test_a_listing_of_another_form_is_not_an_empty_one(make_run, endpoint, page):
-    """What is no list of batches frees nothing, however long the grace: the run waits for a list."""
+    """What is no list of batches frees nothing, however short the grace: the run waits for one."""
     before, run = sending.batches_of(endpoint), make_run()
     lost, odd = once("POST", "batches", "lose"), once("GET", "batches", (200, page), n=1)
     with sending.spoiled(endpoint, lambda *call: lost(*call) or odd(*call)) as url:
@@ -124,7 +124,7 @@ def test_a_listing_of_another_form_is_not_an_empty_one(make_run, endpoint, page)
 
 
 def test_a_batch_of_an_upload_that_was_given_up_is_not_adopted(make_run, endpoint):
-    """A slow create fails when its file is deleted; the shard's later create is not taken for it."""
+    """A slow create fails when its file is deleted; it is not taken for the shard's later one."""
     before, run = sending.batches_of(endpoint), make_run()
     with sending.spoiled(endpoint, once("POST", "batches", "drop")) as url:
         dispatch.advance(run, sending.service_at(endpoint, url), 0.0)

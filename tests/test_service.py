@@ -1,4 +1,4 @@
-"""The client's faults as ServiceError, over HTTP: how often it calls, what it says, what it hides."""
+"""The client's faults as ServiceError, over HTTP: how often it calls, what it says and hides."""
 
 import subprocess
 import sys
@@ -132,13 +132,16 @@ def test_the_key_stands_in_no_message(answering, said):
 def test_the_log_of_the_client_holds_no_key(answering, shard, log):
     """A whole exchange with OPENAI_LOG=debug prints no key, in a process of its own."""
     to, _ = answering(401, {"error": {"message": f"wrong key {KEY}"}})
-    code = (
-        "import pathlib, sys\nfrom lib import service\n"
-        "to = service.connect('openai')\n"
-        "for call in (lambda: service.upload(to, pathlib.Path(sys.argv[1]), 's'),\n"
-        "             lambda: list(service.batches(to))):\n"
-        "    try:\n        call()\n    except service.ServiceError as error:\n        print(error)\n"
-    )
+    code = """
+import pathlib, sys
+from lib import service
+to = service.connect("openai")
+for call in (service.batches, lambda to: [service.upload(to, pathlib.Path(sys.argv[1]), "s")]):
+    try:
+        list(call(to))
+    except service.ServiceError as error:
+        print(error)
+"""
     env = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": str(to.client.base_url), "OPENAI_LOG": log}
     done = subprocess.run(
         [sys.executable, "-c", code, str(shard)],

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import orjson
 
 from lib import errors, models
-from lib.local_api import counting, schemas, texts
+from lib.local_api import schemas, texts
+from lib.local_api.annotators import tokens
 
 ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 FORMATS = ("json_object", "json_schema", "text")
@@ -87,7 +88,7 @@ def _check_format(body: Mapping) -> None:
     if kind not in FORMATS:
         raise texts.wrong_value("response_format.type", texts.supported(kind, FORMATS))
     if kind == "json_object" and not any(
-        "json" in counting.text_of(message).lower() for message in body["messages"]
+        "json" in tokens.text_of(message).lower() for message in body["messages"]
     ):
         raise texts.refusal(400, texts.NO_WORD_JSON, "messages")
     if kind == "json_schema":
@@ -127,10 +128,10 @@ def _strict_fault(name: str, schema: bytes) -> str | None:
 
 def _check_context(body: Mapping, n_bytes: int, model: models.Model) -> None:
     """Input and completion limit fit into the context window, where that is known."""
-    n_output = counting.max_output_tokens(body)
+    n_output = tokens.max_output_tokens(body)
     if models.context_problem(model, n_bytes, n_output) is None:
         return
-    n_input = counting.n_input_tokens(body, model.encoding)
+    n_input = tokens.n_input_tokens(body, model.encoding)
     fault = models.context_problem(model, n_input, n_output)
     if fault:
         raise texts.refusal(400, fault["message"], fault["param"], fault["code"])

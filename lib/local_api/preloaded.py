@@ -4,7 +4,8 @@ Loads what every worker needs, above all the vocabulary of 60 MB, so that they s
 """
 
 from lib import models
-from lib.local_api import answering, counting, outputs, validate  # noqa: F401 - for their imports
+from lib.local_api import answering, outputs, validate  # noqa: F401 - for their imports
+from lib.local_api.annotators import tokens
 
-counting.n_input_tokens({"messages": [{"role": "user", "content": ""}]}, "o200k_base")
+tokens.n_input_tokens({"messages": [{"role": "user", "content": ""}]}, "o200k_base")
 models.load()

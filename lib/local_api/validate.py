@@ -16,7 +16,8 @@ from typing import BinaryIO
 import orjson
 
 from lib import errors, models
-from lib.local_api import answering, clock, context, counting, responses, texts
+from lib.local_api import answering, clock, context, responses, texts
+from lib.local_api.annotators import tokens
 
 MEMBERS = ("custom_id", "method", "url", "body")
 
@@ -156,8 +157,8 @@ def _batch_faults(request: dict, number: int, report: Report, seen: set[bytes]) 
         faults.append(texts.line_error("mismatched_model", message, "body.model", number))
     if not report.errors and not faults:
         chat = _as_chat(request)
-        report.n_input_tokens += counting.n_input_tokens(chat, _encoding(model))
-        report.n_max_output_tokens += counting.max_output_tokens(chat)
+        report.n_input_tokens += tokens.n_input_tokens(chat, _encoding(model))
+        report.n_max_output_tokens += tokens.max_output_tokens(chat)
     return faults
 
 

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lib.local_api import kinds, literals, names, quantities, reading
-from lib.local_api.names import Name
-from lib.local_api.noise import Noise, salt
-from lib.local_api.plan import Node
-from lib.local_api.reading import Reading
+from lib.local_api.annotators import kinds, literals, names, quantities, reading
+from lib.local_api.annotators.names import Name
+from lib.local_api.annotators.noise import Noise, salt
+from lib.local_api.annotators.plan import Node
+from lib.local_api.annotators.reading import Reading
 
 _LIFE = re.compile(r"\s*\(\s*(?:c\.\s*)?(\d{3,4})\s*[-\u2013\u2014]\s*(?:c\.\s*)?(\d{3,4})\s*\)")
 _BORN = re.compile(r"\bborn\b[^.;]{0,40}?\b(\d{3,4})\b")

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lib.local_api import entities, judging, literals, quantities, reading
-from lib.local_api.entities import Entity
-from lib.local_api.noise import Noise
-from lib.local_api.plan import Node, Plan, is_free, name_member
-from lib.local_api.reading import Hit, Reading
+from lib.local_api.annotators import entities, judging, literals, quantities, reading
+from lib.local_api.annotators.entities import Entity
+from lib.local_api.annotators.noise import Noise
+from lib.local_api.annotators.plan import Node, Plan, is_free, name_member
+from lib.local_api.annotators.reading import Hit, Reading
 
 Value = str | int | float | bool | list | dict | None
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from lib.local_api import clues, kinds
-from lib.local_api.noise import salt
-from lib.local_api.reading import Clue
+from lib.local_api.annotators import clues, kinds
+from lib.local_api.annotators.noise import salt
+from lib.local_api.annotators.reading import Clue
 
 _MOST_EXAMPLES = 40
 _NULL = {"type": "null"}

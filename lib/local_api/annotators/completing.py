@@ -6,7 +6,6 @@ changes nothing. Weak on purpose, and marked as simulated by the fingerprint. Re
 anything that a document says.
 """
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ import orjson
 import toktok
 
 from lib import models
-from lib.local_api import generate, plan, reading
-from lib.local_api.noise import SKILLS, Noise, salt, seed, uniform
+from lib.local_api.annotators import generate, plan, reading, tokens
+from lib.local_api.annotators.noise import SKILLS, Noise, salt, seed, uniform
 
 _START = re.compile(r"<<<DOCUMENT[ ]?([^\s<>]*)>>>\r?\n?")
 _ATTEMPT = re.compile(r"-a\d+$")
 _REFUSAL = "I'm sorry, but I can't help with that."
-_MESSAGE_TOKENS, _REPLY_TOKENS = 3, 3
 _EFFORT_TOKENS = {
     "none": 0,
     "minimal": 12,
@@ -67,7 +65,7 @@ def complete(body: Mapping[str, Any], custom_id: str, model: models.Model) -> Co
     >>> complete(request, "r-a0", models.facts("gpt-5-nano")).content
     'Simulated answer: Lovely soup.'
     """
-    messages = [(str(one.get("role", "")), _content(one)) for one in body["messages"]]
+    messages = [(str(one.get("role", "")), tokens.text_of(one)) for one in body["messages"]]
     text = document(messages)
     noise = Noise(
         seed(text),
@@ -75,11 +73,10 @@ def complete(body: Mapping[str, Any], custom_id: str, model: models.Model) -> Co
         seed(model.name, text, _ATTEMPT.sub("", custom_id)),
         SKILLS[model.size],
     )
-    schema = _schema(body)
+    schema = tokens.schema_of(body)
     is_refused = uniform(noise.request, salt("refusal")) < noise.skill.p_refusal
     visible = _REFUSAL if is_refused else _visible(body, schema, text, noise)
-    usage = _usage(body, model, noise, _n_input_tokens(messages, schema, model.encoding), visible)
-    return _capped(usage, model, visible, is_refused)
+    return _capped(_usage(body, model, noise, visible), model, visible, is_refused)
 
 
 def document(messages: Sequence[tuple[str, str]]) -> str:
@@ -99,21 +96,6 @@ def document(messages: Sequence[tuple[str, str]]) -> str:
     return inside.removesuffix("\n")
 
 
-def _content(message: Mapping[str, Any]) -> str:
-    """The text of a message, whose content may be a list of parts."""
-    content = message.get("content")
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
-
-
-def _schema(body: Mapping[str, Any]) -> bytes:
-    """The request's JSON schema as compact JSON; empty when it has none."""
-    wanted = body.get("response_format") or {}
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    return orjson.dumps(schema) if isinstance(schema, dict) else b""
-
-
 def _visible(body: Mapping[str, Any], schema: bytes, text: str, noise: Noise) -> str:
     """The answer's text: JSON for a schema, a small object for JSON mode, else a sentence."""
     if schema:
@@ -124,32 +106,10 @@ def _visible(body: Mapping[str, Any], schema: bytes, text: str, noise: Noise) ->
     return orjson.dumps({"answer": said}).decode() if is_json else said
 
 
-def _n_input_tokens(messages: Sequence[tuple[str, str]], schema: bytes, encoding: str) -> int:
-    """Tokens of all messages with the chat overhead, and of the schema as compact JSON."""
-    told = sum(
-        _MESSAGE_TOKENS + _n_tokens_kept(role, encoding) + _count(role, text, encoding)
-        for role, text in messages
-    )
-    return told + _REPLY_TOKENS + (_n_tokens_kept(schema.decode(), encoding) if schema else 0)
-
-
-def _count(role: str, text: str, encoding: str) -> int:
-    """Tokens of a message; instructions repeat, so their count is kept."""
-    return (_n_tokens if role == "user" else _n_tokens_kept)(text, encoding)
-
-
-def _n_tokens(text: str, encoding: str) -> int:
-    return toktok.batch_count([text], encoding, threads=1)[0]
-
-
-_n_tokens_kept = functools.lru_cache(maxsize=256)(_n_tokens)
-
-
-def _usage(
-    body: Mapping[str, Any], model: models.Model, noise: Noise, n_input: int, visible: str
-) -> _Usage:
+def _usage(body: Mapping[str, Any], model: models.Model, noise: Noise, visible: str) -> _Usage:
     """What the whole answer would take, and the cap that the request sets."""
-    n_visible = _n_tokens(visible, model.encoding)
+    n_input = tokens.n_input_tokens(body, model.encoding)
+    n_visible = tokens.n_tokens(visible, model.encoding)
     n_reasoning = _n_reasoning_tokens(body, model, noise, n_input + 50 * n_visible)
     cap = body.get("max_completion_tokens") or body.get("max_tokens") or n_reasoning + n_visible
     return _Usage(n_input, n_reasoning, n_visible, cap)

@@ -1,6 +1,6 @@
-"""How many input tokens a chat request has: what the queue reserves and the context window holds.
+"""How many tokens a chat request has: what the queue reserves, a window holds, an answer reports.
 
-The arithmetic is that of the annotators' usage, so that a batch uses what it reserved.
+One arithmetic for all three, so that a batch uses what it reserved. Refuses to judge a request.
 """
 
 import functools
@@ -53,16 +53,20 @@ def schema_of(body: Mapping) -> bytes:
     return orjson.dumps(schema) if isinstance(schema, dict) else b""
 
 
-def _message_tokens(message: Mapping, encoding: str) -> int:
-    """Tokens of one message; instructions repeat from request to request, so theirs are kept."""
-    role, text = str(message.get("role", "")), text_of(message)
-    count = _count if role == "user" else _kept
-    return MESSAGE_TOKENS + _kept(role, encoding) + count(text, encoding)
+def n_tokens(text: str, encoding: str) -> int:
+    """Tokens of a text; `truncate` counts one text without the price of a batch.
 
-
-def _count(text: str, encoding: str) -> int:
-    """Tokens of a text; `truncate` counts one text without the price of a batch."""
+    >>> n_tokens("hello world", "o200k_base")
+    2
+    """
     return toktok.truncate(text, sys.maxsize, encoding)[1]
 
 
-_kept = functools.lru_cache(maxsize=64)(_count)
+_kept = functools.lru_cache(maxsize=64)(n_tokens)
+
+
+def _message_tokens(message: Mapping, encoding: str) -> int:
+    """Tokens of one message; instructions repeat from request to request, so theirs are kept."""
+    role, text = str(message.get("role", "")), text_of(message)
+    count = n_tokens if role == "user" else _kept
+    return MESSAGE_TOKENS + _kept(role, encoding) + count(text, encoding)

@@ -8,7 +8,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from lib.local_api import words
+from lib.local_api.annotators import words
 
 PERSON, SETTLEMENT, COUNTRY, NATURAL = "person", "settlement", "country", "natural"
 FACILITY, POLITY, PERIOD, EVENT = "facility", "polity", "period", "event"

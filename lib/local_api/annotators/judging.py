@@ -6,9 +6,9 @@ nothing found means the default. Refuses to look at names or schemas.
 
 from collections.abc import Collection, Sequence
 
-from lib.local_api.noise import Noise
-from lib.local_api.plan import Node
-from lib.local_api.reading import Hit
+from lib.local_api.annotators.noise import Noise
+from lib.local_api.annotators.plan import Node
+from lib.local_api.annotators.reading import Hit
 
 PRIOR, _BOOLEAN_PRIOR = 0.4, 0.4
 _REPEATED, _MOST = 0.3, 4.0

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lib.local_api import words
+from lib.local_api.annotators import words
 
 _NEGATION_REACH = 4
 _NEGATORS = frozenset(map(words.stem, words.NEGATORS))
 _CLAUSE_ENDS = frozenset(map(words.stem, words.CLAUSE_ENDS))
 _SHORT = "".join(rf"(?<!\b{one}\.)" for one in ("Mr", "Mrs", "Dr", "St", "Esq", "Rev", "[A-Z]"))
-_BORDER = re.compile(rf"(?<![.!?])[.!?]{_SHORT}[.!?]*[\"'\u201d\u2019)]*(?=\s|$)|(?<=\n)[ \t]*\n")
+# Both kinds of border start with one character class, so that the search skips to the next of them.
+_STOP = rf"(?<=[.!?])(?<![.!?][.!?]){_SHORT}[.!?]*[\"'\u201d\u2019)]*(?=\s|$)"
+_BORDER = re.compile(rf"[.!?\n](?:{_STOP}|(?<=\n)[ \t]*\n)")
 
 
 class Clue(NamedTuple):
@@ -101,13 +103,13 @@ def read(text: str) -> Reading:
 
 def _negated(stems: Sequence[str]) -> tuple[bool, ...]:
     """Which words stand shortly behind a negation in the same clause."""
-    marks = []
-    reach = 0
-    for stem in stems:
-        reach = 0 if stem in _CLAUSE_ENDS else reach - 1
-        marks.append(reach > 0)
-        if stem in _NEGATORS or stem[-3:] == "n't":
-            reach = _NEGATION_REACH + 1
+    marks = [False] * len(stems)
+    negators = {stem for stem in set(stems) if stem in _NEGATORS or stem.endswith("n't")}
+    for position in [at for at, stem in enumerate(stems) if stem in negators]:
+        for after in range(position + 1, min(position + 1 + _NEGATION_REACH, len(stems))):
+            if stems[after] in _CLAUSE_ENDS:
+                break
+            marks[after] = True
     return tuple(marks)
 
 
@@ -115,8 +117,8 @@ def hits(reading: Reading, index: Mapping[str, Sequence[Clue]]) -> dict[int, tup
     """All clues of the index found in the text, by field, in text order."""
     found: dict[int, list[Hit]] = {}
     stems, negated = reading.stems, reading.negated
-    for position, stem in enumerate(stems):
-        for clue in index.get(stem, ()):
+    for position in [at for at, stem in enumerate(stems) if stem in index]:
+        for clue in index[stems[position]]:
             after = position + 1
             if not clue.rest or stems[after : after + len(clue.rest)] == clue.rest:
                 hit = Hit(clue.value, clue.weight, position, negated[position], clue.salt)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lib.local_api import kinds, words
-from lib.local_api.reading import Reading, Sentence, read
+from lib.local_api.annotators import kinds, words
+from lib.local_api.annotators.reading import Reading, Sentence, read
 
 _UPPER, _LOWER = "A-ZÀ-ÖØ-Þ", "a-zß-öø-ÿœæ"
 _PLAIN = (

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lib.local_api import words
-from lib.local_api.noise import salt
-from lib.local_api.reading import Clue, stems_of
+from lib.local_api.annotators import words
+from lib.local_api.annotators.noise import salt
+from lib.local_api.annotators.reading import Clue, stems_of
 
 _QUOTED = re.compile(r"[\"\u201c]([^\"\u201c\u201d\n]{2,80})[\"\u201d]")
 _LISTED = re.compile(r"\bcues?(?: phrases?| words?)?\s*[:=]\s*([^\n\"\u201c]+)", re.IGNORECASE)

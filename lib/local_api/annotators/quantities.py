@@ -7,9 +7,9 @@ numbers outside the schema's bounds.
 import re
 from collections.abc import Sequence
 
-from lib.local_api import literals, words
-from lib.local_api.plan import Node
-from lib.local_api.reading import Hit, Reading
+from lib.local_api.annotators import literals, words
+from lib.local_api.annotators.plan import Node
+from lib.local_api.annotators.reading import Hit, Reading
 
 _FIGURE = re.compile(r"(?<![\w.])-?\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\w.])-?\d{1,15}(?:\.\d{1,6})?")
 _COUNTED = ["zero", "one", "two", "three", "four", "five", "six"]
