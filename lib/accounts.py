@@ -120,7 +120,7 @@ def known_keys(run: Run, requests: pd.DataFrame, *, free: bool) -> set[str]:
 def by_model(run: Run) -> pd.DataFrame:
     """Where each model's requests are: valid, in flight, not sent; what is enqueued, the limit."""
     requests = run.table("requests").drop_duplicates("key")
-    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         flying, open_shards = ledger.in_flight(book), ledger.shards(book, *ledger.OPEN_STATES)
         windows = {m: submit.window_tokens(run, book, m) for m in requests["model"].unique()}
     outcomes = collect.outcomes(run)
@@ -144,22 +144,24 @@ def by_model(run: Run) -> pd.DataFrame:
 
 
 def shards(run: Run) -> pd.DataFrame:
-    """The shards in the order of planning, with what they hold and where they are."""
+    """The shards in the order of planning, with what they hold and where they are.
+
+    Those that were released before anything was sent are left out.
+    """
     names = ["shard", "model", "purpose", "n_requests", "n_input_tokens", "size_bytes", "state"]
     names += ["status", "reserved_usd", "settled_usd"]
-    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         table = pd.DataFrame(ledger.shards(book), columns=[*names, "batch_id"])
+    table = table[table["state"].ne("released")]
     return table[names].assign(shard=table["shard"].str[9:])
 
 
 def totals(run: Run) -> pd.DataFrame:
-    """By annotator, the last outcome of every request; raises when they do not add up."""
+    """By annotator, the valid or else the last outcome of each request; they must add up."""
     requests = run.table("requests")
-    last = (
-        answered(run, requests)
-        .sort_values(["attempt"])
-        .drop_duplicates(["item", "annotator", "repeat"], keep="last")
-    )
+    tried = answered(run, requests)
+    tried = tried.assign(valid=tried["outcome"].eq("valid")).sort_values(["valid", "attempt"])
+    last = tried.drop_duplicates(["item", "annotator", "repeat"], keep="last")
     table = pd.crosstab(last["annotator"], last["outcome"])
     asked = requests.groupby("annotator").size()
     table = table.reindex(asked.index, fill_value=0)

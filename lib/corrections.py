@@ -62,7 +62,7 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     return table
 
 
-def _follow(
+def _follow(  # noqa: PLR0913, PLR0917 - what one change means to the fields beside it
     path: Path, item: str, name: str, change: object, values: dict, changed: set, study: Study
 ) -> set[tuple[str, str]]:
     """The fields that a changed condition switches off; checks that no other is left open."""

@@ -1,8 +1,7 @@
-"""Pacing: how much more a model's queue and the budget admit now. Pure arithmetic over tables."""
+"""Pacing: how much more a model's queue admits now, and how long to wait. Pure arithmetic."""
 
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
 
@@ -46,18 +45,3 @@ def admit(shard_tokens: Sequence[int], enqueued_tokens: int, window_tokens: int 
             break
         admitted, enqueued_tokens = admitted + 1, enqueued_tokens + n_tokens
     return admitted
-
-
-def affords(
-    spent_usd: Fraction, reserved_usd: Fraction, needed_usd: Fraction, max_usd: float
-) -> bool:
-    """Whether spend, the worst case in flight and the new worst case stay inside `max_usd`.
-
-    Exact: `max_usd` counts as it is written, so that 0.1 + 0.2 is within 0.3.
-
-    >>> affords(Fraction(1), Fraction(1), Fraction(1), 3.0)
-    True
-    """
-    if max_usd == float("inf"):
-        return True
-    return spent_usd + reserved_usd + needed_usd <= Fraction(str(max_usd))

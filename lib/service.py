@@ -15,13 +15,13 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx2
-import openai
+from typing import TYPE_CHECKING, Any
 
 from lib import local_api, runs
 from lib.errors import ServiceError
+
+if TYPE_CHECKING:
+    import openai
 
 LOCAL = "local"
 _ADVICE = {
@@ -41,7 +41,7 @@ class Service:
     """
 
     name: str
-    client: openai.OpenAI
+    client: "openai.OpenAI"
     free: bool
     grace_seconds: float
     poll_seconds: float
@@ -57,6 +57,8 @@ def connect(name: str) -> Service:
 
     `openai` is at OPENAI_BASE_URL when that is set. The key is OPENAI_API_KEY, from nowhere else.
     """
+    import openai
+
     if name == LOCAL:
         found = local_api.start(runs.outputs() / ".local_api")
         client = openai.OpenAI(base_url=found["base_url"], api_key=found["token"], timeout=60)
@@ -178,12 +180,14 @@ def _key() -> str:
     return key
 
 
-def _once(service: Service) -> openai.OpenAI:
+def _once(service: Service) -> "openai.OpenAI":
     return service.client.with_options(max_retries=0)
 
 
 def _read(service: Service, answer: object) -> dict[str, Any]:
     """An object of the API as a dict; without an id, nobody knows what the call has done."""
+    import openai
+
     found = answer.to_dict() if isinstance(answer, openai.BaseModel) else {}
     if not isinstance(found.get("id"), str) or not found["id"]:
         raise _strange(service)
@@ -201,6 +205,9 @@ def _listed(service: Service, page: object) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _faults(service: Service, passing: tuple[int, ...] = ()) -> Iterator[None]:
     """Turn the client's exceptions into ServiceError; let the `passing` status codes go by."""
+    import httpx2
+    import openai
+
     try:
         yield
     except openai.APIStatusError as error:
@@ -222,7 +229,7 @@ def _strange(service: Service) -> ServiceError:
     return ServiceError(f"{what} Run the same command again.", **facts)
 
 
-def _refusal(service: Service, error: openai.APIStatusError) -> ServiceError:
+def _refusal(service: Service, error: "openai.APIStatusError") -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
     status, code = error.status_code, body.get("code")
     said = _clean(service, str(body.get("message") or "no reason given")).rstrip(".")

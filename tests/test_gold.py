@@ -147,7 +147,7 @@ def test_the_sentence_compares_what_all_decided():
     ],
 )
 def test_a_lead_must_show(panel, member, end):
-    """Of 100 common labels, a lead inside the intervals proves nothing, and the sentence says so."""
+    """A lead inside the intervals proves nothing, and the sentence says so; 100 common labels."""
     rows = [
         {"who": who, "field": "all", "n_gold": 120, "n": 110, "n_common": 100, "n_right_common": n}
         for who, n in (("panel", panel), ("a", member))

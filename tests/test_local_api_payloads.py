@@ -445,7 +445,7 @@ def test_recorded_file_objects(shared, service):
     """A batch file of 2025 and of 2026, and the answer to its deletion."""
     *kept, deleted = [row["payload"] for row in recorded(shared, "file-objects")]
     for theirs in kept:
-        content = json.dumps(line("a")).ljust(theirs["bytes"] - 1) + "\n"
+        content = "{}".ljust(theirs["bytes"] - 1) + "\n"
         uploading = form(content, theirs["filename"])
         ours = json.loads(call(service, "POST", "/v1/files", **uploading)[2])
         assert differences(theirs, ours, "file") == []
@@ -619,25 +619,21 @@ NOT_OURS = {
 
 
 def broken():
-    """A file with every bad line of the recordings, each in the line where it was reported."""
-    model, messages = line("a")["body"].values()
-    first = line("twice")
-    lines = [
-        "not json",
+    """A file with every bad line of the recordings; the first is JSON, or the upload is refused."""
+    return [
         {**line("a"), "custom_id": None},
+        "not json",
         {**line("b"), "method": None},
         {**line("c"), "url": None},
         {**line("d"), "body": None},
-        {**line("e"), "body": {"model": model}},
+        {**line("e"), "body": {"model": "gpt-4o-mini"}},
         {**line("f"), "url": "/v1/completions"},
         line("g", model="nonexistent-model-xyz"),
         line("h", stream=True),
-        first,
-        first,
+        line("twice"),
+        line("twice"),
         line("i", model="gpt-4o"),
     ]
-    assert messages
-    return lines
 
 
 def test_recorded_validation_errors(shared, service):

@@ -17,10 +17,12 @@ MAX_LINES = 15
 
 
 def cells(path: Path, kind: str) -> list[nbformat.NotebookNode]:
+    """The cells of one kind."""
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
 def tags(cell: nbformat.NotebookNode) -> set[str]:
+    """The tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 

@@ -67,7 +67,7 @@ def answer_lines(lines: bytes, endpoint: str, created_at: int) -> Chunk:
         request = orjson.loads(line)
         custom_id, n_bytes = request["custom_id"], len(line)
         answered = _answer(Request(endpoint, request["body"], custom_id, n_bytes), created_at, ids)
-        records.append(_record(custom_id, answered, ids))
+        records.append(record(custom_id, answered.status, answered.body, ids))
         made += [answered.completion] if answered.completion else []
     return Chunk(
         records=b"".join(records),
@@ -82,6 +82,13 @@ def answer_single(body: dict, created_at: int) -> tuple[int, dict]:
     ids = random.Random()  # noqa: S311 - names, not secrets
     answered = _answer(Request(CHAT, body, "", len(orjson.dumps(body))), created_at, ids)
     return answered.status, answered.body
+
+
+def record(custom_id: str, status: int, body: dict, ids: random.Random) -> bytes:
+    """The record of an answered or refused line."""
+    response = {"status_code": status, "request_id": _uuid(ids), "body": body}
+    line = {"custom_id": custom_id, "response": response, "error": None}
+    return (COMPLETED if status == 200 else FAILED) + orjson.dumps(line)[1:] + b"\n"
 
 
 def unanswered(custom_id: str, code: str, message: str) -> bytes:
@@ -116,13 +123,6 @@ def _refused_or_completed(request: Request, created_at: int, ids: random.Random)
     else:
         body = responses.as_object(request.body, completion, created_at, ids)
     return Answer(200, body, completion)
-
-
-def _record(custom_id: str, answered: Answer, ids: random.Random) -> bytes:
-    """The record of an answered line."""
-    response = {"status_code": answered.status, "request_id": _uuid(ids), "body": answered.body}
-    line = {"custom_id": custom_id, "response": response, "error": None}
-    return (COMPLETED if answered.completion else FAILED) + orjson.dumps(line)[1:] + b"\n"
 
 
 def _chat_completion(

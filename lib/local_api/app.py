@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib import errors
 from lib.local_api import batches, completions, context, files, params, texts
+from lib.local_api.faults import door, routes
 
 LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)
 ROUTES = [
@@ -33,6 +34,11 @@ ROUTES = [
     Route("/v1/models", completions.models_list, methods=["GET"]),
     Route("/v1/models/{model}", completions.model, methods=["GET"]),
     Route("/v1/chat/completions", completions.create, methods=["POST"]),
+    Route("/votebook/faults", routes.show, methods=["GET"]),
+    Route("/votebook/faults", routes.replace, methods=["PUT"]),
+    Route("/votebook/faults", routes.change, methods=["PATCH"]),
+    Route("/votebook/faults", routes.clear, methods=["DELETE"]),
+    Route("/votebook/book", routes.show_book, methods=["GET"]),
 ]
 
 
@@ -42,7 +48,7 @@ def application(service: context.Service) -> ASGIApp:
     app = Starlette(routes=ROUTES, exception_handlers=handlers)
     app.router.redirect_slashes = False
     app.state.service = service
-    return _guarded(app, service)
+    return _guarded(door.through(app, service), service)
 
 
 def _guarded(app: ASGIApp, service: context.Service) -> ASGIApp:

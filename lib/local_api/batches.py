@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lib.local_api import answering, clock, context, engine, params, store, texts
+from lib.local_api.faults import keeping
 
 ENDPOINTS = (
     "/v1/chat/completions",
@@ -69,7 +70,9 @@ def as_object(row: dict) -> dict:
 async def create(request: Request) -> Response:
     """POST /v1/batches."""
     service = request.app.state.service
-    asked = _checked(await params.json_object(request, MAX_BODY_BYTES))
+    body = await params.json_object(request, MAX_BODY_BYTES)
+    asked = _checked(body)
+    keeping.check(body.get("metadata"))
     now = clock.now(service.clock)
     if store.n_batches_since(service.db, now - 3_600) >= context.MAX_BATCHES_PER_HOUR:
         message = f"More than {context.MAX_BATCHES_PER_HOUR:,} batches were created in an hour."
@@ -81,6 +84,7 @@ async def create(request: Request) -> Response:
     store.add_batch(
         service.db, {"id": batch_id, "created_at": now, "expires_at": expires_at, **asked}
     )
+    keeping.attach(service, batch_id, body.get("metadata"))
     engine.start(service, batch_id)
     return params.pretty(as_object(store.batch(service.db, batch_id)))
 

@@ -24,9 +24,10 @@ def problem(body: Mapping, n_bytes: int, model: models.Model) -> errors.ServiceE
     """
     try:
         _check_messages(body.get("messages"))
+        # A recording names the window for a limit that is also more than the model may write.
+        _check_context(body, n_bytes, model)
         _check_parameters(body, model)
         _check_format(body)
-        _check_context(body, n_bytes, model)
     except errors.ServiceError as refusal:
         return refusal
     return None

@@ -6,12 +6,14 @@ Plain data. It opens nothing and decides nothing.
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.local_api.clock import Clock
+from lib.local_api.faults.switches import Faults
+from lib.local_api.upstream import Upstream
 
 MAX_LINES = 50_000
 MAX_BATCH_BYTES = 209_715_200
@@ -41,6 +43,18 @@ class Settings:
     cancelling_seconds: float = 0.1
 
 
+@dataclass(frozen=True)
+class Network:
+    """What only the server below the application can do, for faults.
+
+    `hang_up` closes the connection of a caller; `close_port` closes all, and lets no new one in for
+    so many real seconds.
+    """
+
+    hang_up: Callable[[tuple[str, int]], None]
+    close_port: Callable[[float], Awaitable[None]]
+
+
 @dataclass
 class Service:
     """The running service."""
@@ -51,8 +65,11 @@ class Service:
     clock: Clock
     db: sqlite3.Connection
     workers: Executor
+    upstream: Upstream | None = None
     tasks: dict[str, asyncio.Task] = field(default_factory=dict)
     wakers: dict[str, asyncio.Event] = field(default_factory=dict)
     last_request_at: float = field(default_factory=time.monotonic)
     n_open_requests: int = 0
     is_leaving: Callable[[], bool] = lambda: False
+    network: Network | None = None
+    faults: Faults = field(default_factory=Faults)

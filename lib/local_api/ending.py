@@ -4,6 +4,7 @@ The files get new names each time this is tried, and nobody learns a name before
 """
 
 from lib.local_api import clock, context, outputs, store, workers
+from lib.local_api.faults import stages
 
 
 async def end(
@@ -37,7 +38,7 @@ async def end(
         row["id"],
         files,
         status=status,
-        released_at=now + service.settings.release_seconds,
+        released_at=now + max(service.settings.release_seconds, stages.late_seconds(service, row)),
         **{ended: now},
         **{f"{kind}_file_id": ids[kind] for kind in made},
     )

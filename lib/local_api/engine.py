@@ -11,15 +11,20 @@ import collections
 import contextlib
 import logging
 import os
-from concurrent.futures import Future
-from typing import BinaryIO, NamedTuple
 
-from lib import models
-from lib.local_api import answering, clock, context, ending, store, texts, validate, workers
+from lib import errors, models
+from lib.local_api import (
+    answering,
+    clock,
+    context,
+    ending,
+    pieces,
+    store,
+    texts,
+    validate,
+    workers,
+)
 
-MAX_CHUNK_LINES, MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 400, 32_768, 1_048_576
-N_STEPS = 10
-N_AHEAD = 3
 N_TRIES = 5
 SUMS = (
     "n_completed",
@@ -30,14 +35,6 @@ SUMS = (
     "n_reasoning_tokens",
 )
 log = logging.getLogger("votebook.local_api")
-
-
-class Piece(NamedTuple):
-    """Consecutive lines on their way through a worker."""
-
-    n_lines: int
-    n_bytes: int
-    chunk: Future
 
 
 def start(service: context.Service, batch_id: str) -> None:
@@ -98,9 +95,10 @@ async def _validate(service: context.Service, row: dict) -> None:
         message = texts.ours(f"The purpose of the input file is '{file['purpose']}', not 'batch'.")
         return _fail(service, row, validate.error_list("invalid_request", message, "file_id"))
     path = store.content_path(service.state, file["id"])
-    report, errors = await workers.run(service, validate.packed, path, row["endpoint"])
-    if errors:
-        return _fail(service, row, errors)
+    any_model = service.upstream is not None
+    report, faults = await workers.run(service, validate.packed, path, row["endpoint"], any_model)
+    if faults:
+        return _fail(service, row, faults)
     return _admit(service, row, report)
 
 
@@ -109,12 +107,11 @@ def _admit(service: context.Service, row: dict, report: validate.Report) -> None
     if _is_cancelling(service, row["id"]):
         return
     now = clock.now(service.clock)
-    model = models.facts(report.model)
+    name, limit = _queue(service, report.model)
     n_tokens = report.n_input_tokens
     if service.settings.count_output:
         n_tokens += report.n_max_output_tokens
-    limit = model.queue_tokens.get(service.settings.tier)
-    enqueued = store.enqueued_tokens(service.db, model.name, now)
+    enqueued = store.enqueued_tokens(service.db, name, now)
     if limit is not None and enqueued + n_tokens > limit:
         message = texts.QUEUE_FULL.format(report.model, texts.ORGANIZATION, limit)
         _fail(service, row, validate.error_list("token_limit_exceeded", message, None))
@@ -127,12 +124,21 @@ def _admit(service: context.Service, row: dict, report: validate.Report) -> None
         model=report.model,
         n_requests=report.n_lines,
         order_seed=report.order_seed,
-        queue=model.name,
+        queue=name,
         enqueued_tokens=n_tokens,
     )
 
 
-def _fail(service: context.Service, row: dict, errors: bytes) -> None:
+def _queue(service: context.Service, model: str) -> tuple[str, int | None]:
+    """The queue of a model and its limit; a model that only the upstream knows has none."""
+    try:
+        facts = models.facts(model)
+    except errors.ModelError:
+        return model, None
+    return facts.name, facts.queue_tokens.get(service.settings.tier)
+
+
+def _fail(service: context.Service, row: dict, faults: bytes) -> None:
     """End a batch that may not run, unless it is being cancelled."""
     now = clock.now(service.clock)
     if not _is_cancelling(service, row["id"]):
@@ -142,23 +148,23 @@ def _fail(service: context.Service, row: dict, errors: bytes) -> None:
             status="failed",
             failed_at=now,
             released_at=now,
-            errors=errors,
+            errors=faults,
         )
 
 
 async def _progress(service: context.Service, row: dict) -> None:
     """Answer lines until all are answered, the window closes, or the batch is cancelled."""
     batch_id, n_bytes_sent = row["id"], row["n_input_bytes_done"]
-    waiting: collections.deque[Piece] = collections.deque()
+    waiting: collections.deque[pieces.Piece] = collections.deque()
     try:
         while True:
-            n_bytes_sent = _send(service, row, n_bytes_sent, waiting)
+            n_bytes_sent = pieces.send(service, row, n_bytes_sent, waiting)
             if not waiting:
                 now = clock.now(service.clock)
                 store.change_batch(service.db, batch_id, status="finalizing", finalizing_at=now)
                 return
-            piece = waiting.popleft()
-            chunk = await asyncio.wrap_future(piece.chunk)
+            piece = waiting[0]
+            chunk = await pieces.answered(service, row, piece)
             row = store.batch(service.db, batch_id)
             await _pause(service, batch_id, _due(service, row, piece.n_lines))
             if _is_cancelling(service, batch_id):
@@ -166,40 +172,12 @@ async def _progress(service: context.Service, row: dict) -> None:
             if clock.now(service.clock) >= row["expires_at"]:
                 await _expire(service, row)
                 return
-            _commit(service, row, piece, chunk)
+            if chunk is not None:
+                _commit(service, row, piece, chunk)
+                waiting.popleft()
     finally:
         for piece in waiting:
             piece.chunk.cancel()
-
-
-def _send(
-    service: context.Service, row: dict, n_bytes_sent: int, waiting: collections.deque[Piece]
-) -> int:
-    """Keep the workers busy with a few pieces ahead; returns where the next piece starts.
-
-    Pieces are small enough for counts to be seen growing, and the smaller, the more batches run.
-    """
-    n_lines = min(MAX_CHUNK_LINES, max(1, row["n_requests"] // N_STEPS))
-    n_bytes = max(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES // max(1, len(service.tasks)))
-    now = int(clock.now(service.clock))
-    with store.content_path(service.state, row["input_file_id"]).open("rb") as requests:
-        requests.seek(n_bytes_sent)
-        while len(waiting) < N_AHEAD and (lines := _read(requests, n_lines, n_bytes)):
-            n_read = lines.count(b"\n") + (not lines.endswith(b"\n"))
-            chunk = workers.submit(service, answering.answer_lines, lines, row["endpoint"], now)
-            waiting.append(Piece(n_read, len(lines), chunk))
-            n_bytes_sent += len(lines)
-    return n_bytes_sent
-
-
-def _read(requests: BinaryIO, n_lines: int, n_bytes: int) -> bytes:
-    """Up to so many lines, fewer when they are long; nothing when only blank lines are left."""
-    lines, n_read = [], 0
-    while len(lines) < n_lines and n_read < n_bytes and (line := requests.readline()):
-        lines.append(line)
-        n_read += len(line)
-    joined = b"".join(lines)
-    return joined if joined.strip() else b""
 
 
 def _due(service: context.Service, row: dict, n_more: int) -> float:
@@ -210,7 +188,9 @@ def _due(service: context.Service, row: dict, n_more: int) -> float:
     return min(due, row["expires_at"])
 
 
-def _commit(service: context.Service, row: dict, piece: Piece, chunk: answering.Chunk) -> None:
+def _commit(
+    service: context.Service, row: dict, piece: pieces.Piece, chunk: answering.Chunk
+) -> None:
     """Append the answers of a piece to what the database counts, then count them too."""
     path = store.work_path(service.state, row["id"])
     with path.open("r+b" if path.exists() else "w+b") as records:

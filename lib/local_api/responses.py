@@ -23,6 +23,27 @@ OWN_NAMES = {
     "verbosity": "text.verbosity",
     "messages": "input",
 }
+# Members of an answer that repeat parameters which are not read here, as recorded without them.
+NOT_READ = {
+    "background": False,
+    "billing": {"payer": "developer"},
+    "error": None,
+    "frequency_penalty": 0.0,
+    "max_tool_calls": None,
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "prompt_cache_retention": None,
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "truncation": "disabled",
+    "user": None,
+}
 
 
 def as_chat(body: Mapping) -> dict:
@@ -61,26 +82,19 @@ def as_object(
         "id": f"resp_{ids.getrandbits(200):050x}",
         "object": "response",
         "created_at": created_at,
+        "completed_at": None if is_cut else created_at,
         "status": "incomplete" if is_cut else "completed",
-        "background": False,
-        "error": None,
+        **NOT_READ,
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
         "instructions": body.get("instructions"),
         "max_output_tokens": body.get("max_output_tokens"),
         "model": body["model"],
         "output": list(_output(completion, ids)),
-        "parallel_tool_calls": True,
-        "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None, **_member(body, "reasoning")},
-        "service_tier": "default",
-        "store": True,
         "system_fingerprint": completion.fingerprint,
         "temperature": body.get("temperature", 1.0),
         "text": {"format": {"type": "text"}, "verbosity": "medium", **_member(body, "text")},
-        "tool_choice": "auto",
-        "tools": [],
         "top_p": body.get("top_p", 1.0),
-        "truncation": "disabled",
         "usage": {
             "input_tokens": completion.n_input_tokens,
             "input_tokens_details": {
@@ -91,7 +105,6 @@ def as_object(
             "output_tokens_details": {"reasoning_tokens": completion.n_reasoning_tokens},
             "total_tokens": completion.n_input_tokens + completion.n_output_tokens,
         },
-        "user": None,
         "metadata": body.get("metadata") or {},
     }
 

@@ -128,6 +128,10 @@ async def _serve(
     )
     server = uvicorn.Server(config)
     service.is_leaving = lambda: server.should_exit
+    service.network = context.Network(
+        functools.partial(_hang_up, server),
+        functools.partial(_close_port, server, listener.getsockname()[1]),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     for row in store.unfinished(service.db):
@@ -136,6 +140,30 @@ async def _serve(
     watching = asyncio.create_task(_watch(service, server, announce, idle_exit_seconds))
     await server.serve(sockets=[listener])
     watching.cancel()
+
+
+def _hang_up(server: uvicorn.Server, caller: tuple[str, int] | None) -> None:
+    """Close the connection of a caller, or of all, after what was sent on it."""
+    for connection in list(server.server_state.connections):
+        if caller in (None, connection.client):
+            connection.transport.close()
+
+
+async def _close_port(server: uvicorn.Server, port: int, seconds: float) -> None:
+    """Close all connections and refuse new ones for so many real seconds."""
+    for one in server.servers:
+        one.close()
+    _hang_up(server, None)
+    await asyncio.sleep(seconds)
+    config = server.config
+    protocol = functools.partial(
+        config.http_protocol_class,
+        config=config,
+        server_state=server.server_state,
+        app_state=server.lifespan.state,
+    )
+    create = asyncio.get_running_loop().create_server
+    server.servers = [await create(protocol, sock=_listener(port, port), backlog=config.backlog)]
 
 
 async def _watch(

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import NamedTuple
 
+from lib.local_api import book
 from lib.local_api.clock import Clock
 from lib.local_api.context import UNFINISHED
 
@@ -62,7 +63,7 @@ def opened(state: Path) -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode=DELETE")
     db.execute("PRAGMA synchronous=NORMAL")
-    db.executescript(SCHEMA)
+    db.executescript(SCHEMA + book.SCHEMA)
     return db
 
 
@@ -191,6 +192,19 @@ def batch(db: sqlite3.Connection, batch_id: str) -> sqlite3.Row | None:
     return db.execute("SELECT * FROM batches WHERE id = ?", (batch_id,)).fetchone()
 
 
+def batch_of_result(db: sqlite3.Connection, file_id: str) -> str | None:
+    """The batch of a result file."""
+    query = "SELECT id FROM batches WHERE ?1 IN (output_file_id, error_file_id)"
+    row = db.execute(query, (file_id,)).fetchone()
+    return row["id"] if row else None
+
+
+def batches_with_metadata(db: sqlite3.Connection, name: str) -> list[sqlite3.Row]:
+    """Batches in whose metadata a name stands, or a word that holds it."""
+    query = "SELECT * FROM batches WHERE instr(metadata, ?)"
+    return db.execute(query, (name,)).fetchall()
+
+
 def page_of_batches(db: sqlite3.Connection, page: Page) -> list[sqlite3.Row]:
     """A page of the batches, newest first."""
     query = "SELECT * FROM batches WHERE ?1 IS NULL OR n < ?1 ORDER BY n DESC LIMIT ?2"
@@ -205,14 +219,19 @@ def unfinished(db: sqlite3.Connection) -> list[sqlite3.Row]:
 
 
 def change_batch(
-    db: sqlite3.Connection, batch_id: str, files: Iterable[dict] = (), **columns: object
+    db: sqlite3.Connection,
+    batch_id: str,
+    files: Iterable[dict] = (),
+    booked: Iterable[tuple] = (),
+    **columns: object,
 ) -> None:
-    """Set columns of a batch and add files, in one transaction."""
+    """Set columns of a batch, add files and entries of the book, in one transaction."""
     assignments = ", ".join(f"{name} = :{name}" for name in columns)
     query = f"UPDATE batches SET {assignments} WHERE id = :batch_id"  # noqa: S608 - our own names
     with db:
         for file in files:
             add_file(db, file)
+        book.write(db, booked)
         db.execute(query, {**columns, "batch_id": batch_id})
 
 

@@ -34,8 +34,8 @@ class Report:
     order_seed: int = 0
 
 
-def scan(path: Path, endpoint: str) -> Report:
-    """Check all lines of a batch file against an endpoint."""
+def scan(path: Path, endpoint: str, any_model: bool = False) -> Report:
+    """Check all lines of a batch file against an endpoint, and against the models known here."""
     report, seen = Report(), set()
     with path.open("rb") as handle:
         for number, line in numbered_lines(handle):
@@ -43,7 +43,7 @@ def scan(path: Path, endpoint: str) -> Report:
                 report.errors.append(_whole(f"The file has more than {context.MAX_LINES:,} lines."))
                 break
             report.n_lines = number
-            request, faults = parsed(line, number, endpoint)
+            request, faults = parsed(line, number, endpoint, any_model)
             if request is not None and not faults:
                 faults = _batch_faults(request, number, report, seen)
             report.errors += faults
@@ -53,12 +53,12 @@ def scan(path: Path, endpoint: str) -> Report:
     return report
 
 
-def packed(path: Path, endpoint: str) -> tuple[Report, bytes]:
+def packed(path: Path, endpoint: str, any_model: bool = False) -> tuple[Report, bytes]:
     """The report on a file without its errors, and these as the API shows them, empty if none.
 
     Packed, because there may be as many errors as lines and they travel between processes.
     """
-    report = scan(path, endpoint)
+    report = scan(path, endpoint, any_model)
     errors = _as_list(report.errors) if report.errors else b""
     return dataclasses.replace(report, errors=[]), errors
 
@@ -88,7 +88,9 @@ def numbered_lines(handle: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         yield number, None if is_long else line
 
 
-def parsed(line: bytes | None, number: int, endpoint: str) -> tuple[dict | None, list[dict]]:
+def parsed(
+    line: bytes | None, number: int, endpoint: str, any_model: bool = False
+) -> tuple[dict | None, list[dict]]:
     """A request and the faults that its line has by itself.
 
     >>> parsed(b"{", 3, "/v1/chat/completions")[1][0]["code"]
@@ -107,10 +109,10 @@ def parsed(line: bytes | None, number: int, endpoint: str) -> tuple[dict | None,
     absent = [name for name in MEMBERS if request.get(name) is None]
     if absent:
         return request, [_missing(name, name, number) for name in absent]
-    return request, list(_line_faults(request, number, endpoint))
+    return request, list(_line_faults(request, number, endpoint, any_model))
 
 
-def _line_faults(request: dict, number: int, endpoint: str) -> Iterator[dict]:
+def _line_faults(request: dict, number: int, endpoint: str, any_model: bool) -> Iterator[dict]:
     """The faults of a line that has all its members."""
     expected = {"custom_id": (str, "a string"), "body": (dict, "an object")}
     wrong = [name for name, (kind, _) in expected.items() if not isinstance(request[name], kind)]
@@ -123,17 +125,19 @@ def _line_faults(request: dict, number: int, endpoint: str) -> Iterator[dict]:
     if request["url"] != endpoint:
         yield texts.line_error("invalid_url", texts.WRONG_URL, "url", number)
     if "body" not in wrong:
-        yield from _body_faults(request["body"], number, endpoint)
+        yield from _body_faults(request["body"], number, endpoint, any_model)
 
 
-def _body_faults(body: dict, number: int, endpoint: str) -> Iterator[dict]:
+def _body_faults(body: dict, number: int, endpoint: str, any_model: bool) -> Iterator[dict]:
     """The faults of a body that validation looks at."""
     is_chat = endpoint == answering.CHAT
     for name in ("model", "messages" if is_chat else "input"):
         if body.get(name) is None:
             yield _missing(name, f"body.{name}", number)
     model = body.get("model")
-    if model is not None and not (isinstance(model, str) and _is_batchable(model, clock.today())):
+    if model is not None and not (
+        isinstance(model, str) and (any_model or _is_batchable(model, clock.today()))
+    ):
         message = texts.NOT_BATCHABLE.format(model)
         yield texts.line_error("model_not_found", message, "body.model", number)
     if body.get("stream"):
@@ -157,7 +161,7 @@ def _batch_faults(request: dict, number: int, report: Report, seen: set[bytes]) 
         faults.append(texts.line_error("mismatched_model", message, "body.model", number))
     if not report.errors and not faults:
         chat = _as_chat(request)
-        report.n_input_tokens += tokens.n_input_tokens(chat, _encoding(model))
+        report.n_input_tokens += tokens.n_input_tokens(chat, tokens.encoding_of(model))
         report.n_max_output_tokens += tokens.max_output_tokens(chat)
     return faults
 
@@ -180,12 +184,6 @@ def _is_batchable(name: str, today: datetime.date) -> bool:
     except errors.ModelError:
         return False
     return model.batchable and not models.is_retired(model, today)
-
-
-@functools.lru_cache(maxsize=64)
-def _encoding(name: str) -> str:
-    """The encoding of a known model."""
-    return models.facts(name).encoding
 
 
 def _missing(name: str, param: str, number: int) -> dict:

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 import orjson
 import toktok
 
+from lib import errors, models
+
 MESSAGE_TOKENS, REPLY_TOKENS = 3, 3
+UNKNOWN_MODELS_ENCODING = "o200k_base"
 
 
 def n_input_tokens(body: Mapping, encoding: str) -> int:
@@ -51,6 +54,19 @@ def schema_of(body: Mapping) -> bytes:
     holder = wanted.get("json_schema") if isinstance(wanted, dict) else None
     schema = holder.get("schema") if isinstance(holder, dict) else None
     return orjson.dumps(schema) if isinstance(schema, dict) else b""
+
+
+@functools.lru_cache(maxsize=64)
+def encoding_of(model: str) -> str:
+    """The encoding by which a model's tokens are counted; a model not known here has a common one.
+
+    >>> encoding_of("llama3.2")
+    'o200k_base'
+    """
+    try:
+        return models.facts(model).encoding
+    except errors.ModelError:
+        return UNKNOWN_MODELS_ENCODING
 
 
 def n_tokens(text: str, encoding: str) -> int:
