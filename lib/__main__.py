@@ -1,14 +1,18 @@
 """The command `python -m lib`: run a study, test the workspace, open JupyterLab, serve locally."""
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from lib.errors import VotebookError
+from lib.errors import BusyError, VotebookError
 
-DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
+DONE, STOPPED, WAITING, BUSY, INTERRUPTED = 0, 2, 3, 75, 130
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,10 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return given.command(given)
     except VotebookError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return BUSY if type(error).__name__ == "BusyError" else STOPPED
+        return BUSY if isinstance(error, BusyError) else STOPPED
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: run the same command again.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -42,13 +46,22 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _test(given: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "notebooks", "tests", "lib"]
-    return subprocess.call([*command, *given.rest], cwd=_root())  # noqa: S603 - our own command
+    named = [word for word in given.rest if (_ROOT / word.split("::")[0]).exists()]
+    words = [*given.rest, *([] if named else ["notebooks", "tests", "lib"])]
+    with tempfile.TemporaryDirectory(prefix="vb-") as folder:
+        return subprocess.call(  # noqa: S603 - our own command
+            [sys.executable, "-m", "pytest", "--nbval-lax", *words],
+            cwd=_ROOT,
+            env={**os.environ, "VOTEBOOK_OUTPUTS": folder},
+        )
 
 
 def _lab(given: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", _root(), *given.rest]
-    return subprocess.call(command, cwd=_root())  # noqa: S603 - our own command
+    if importlib.util.find_spec("jupyterlab") is None:
+        what = "JupyterLab is not installed here: `python3 votebook.py lab` installs and opens it,"
+        raise VotebookError(f"{what} and in an own environment `pip install jupyterlab` does.")
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(_ROOT), *given.rest]
+    return subprocess.call(command, cwd=_ROOT)  # noqa: S603 - our own command
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -60,10 +73,6 @@ def _refresh(_: argparse.Namespace) -> int:
 
     pipeline.refresh()
     return DONE
-
-
-def _root() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH120, PTH100
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from datetime import date
 
 import pandas as pd
 
-from lib import collect, estimate, ledger, lengths, models, prompts, runs, submit
+from lib import collect, estimate, ledger, lengths, models, prompts, runs, submit, yamls
 from lib.errors import AccountingError
 from lib.runs import Run
 from lib.study import Study
@@ -118,13 +118,18 @@ def known_keys(run: Run, requests: pd.DataFrame, *, free: bool) -> set[str]:
 
 
 def by_model(run: Run) -> pd.DataFrame:
-    """Where each model's requests are: valid, in flight, not sent; what is enqueued, the limit."""
+    """Where each model's requests are, what is enqueued, and the limit.
+
+    A request is valid, in flight, not sent, or not valid: it has other outcomes alone, and is sent
+    again or left for people.
+    """
     requests = run.table("requests").drop_duplicates("key")
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         flying, open_shards = ledger.in_flight(book), ledger.shards(book, *ledger.OPEN_STATES)
         windows = {m: submit.window_tokens(run, book, m) for m in requests["model"].unique()}
     outcomes = collect.outcomes(run)
     valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
+    tried = set(outcomes["key"])
     rows = []
     for model, asked in requests.groupby("model"):
         keys = set(asked["key"])
@@ -134,8 +139,9 @@ def by_model(run: Run) -> pd.DataFrame:
                 "model": model,
                 "n_requests": len(keys),
                 "n_valid": len(keys & valid),
-                "n_in_flight": len(keys & flying),
-                "n_not_sent": len(keys - flying - set(outcomes["key"])),
+                "n_in_flight": len(keys & flying - valid),
+                "n_not_sent": len(keys - flying - tried),
+                "n_not_valid": len(keys & tried - valid - flying),
                 "enqueued_tokens": sum(enqueued),
                 "limit_tokens": windows[model],
             }
@@ -167,9 +173,22 @@ def totals(run: Run) -> pd.DataFrame:
     table = table.reindex(asked.index, fill_value=0)
     table.insert(0, "n_requests", asked)
     table["without_outcome"] = table["n_requests"] - table.drop(columns="n_requests").sum(axis=1)
-    if (table["without_outcome"] < 0).any():
-        raise AccountingError("more outcomes than requests: run 02 again, then this notebook.")
+    _check_collected(run)
     return table.reset_index()
+
+
+def _check_collected(run: Run) -> None:
+    """Raise AccountingError unless every line of every collected shard has its outcome."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        collected = ledger.shards(book, "collected")
+    found = collect.outcomes(run)["batch"].value_counts()
+    for shard in collected:
+        n_found = int(found.get(shard["batch_id"], 0))
+        if n_found != shard["n_requests"]:
+            what = f"batch {shard['batch_id']} has {shard['n_requests']:,} requests, and"
+            what = f"{what} {n_found:,} outcomes in {yamls.shown(run.path('outcomes'))}."
+            fix = "Put its file back from a copy; nothing is sent twice because of it."
+            raise AccountingError(f"{what} {fix}", batch=shard["batch_id"])
 
 
 def faults(run: Run) -> pd.DataFrame:
@@ -177,7 +196,8 @@ def faults(run: Run) -> pd.DataFrame:
     names = ["model", "outcome", "code", "param", "message"]
     bad = collect.outcomes(run).query("outcome != 'valid'")
     grouped = bad.fillna(dict.fromkeys(names, "")).groupby(names, sort=True)
-    return grouped.size().reset_index(name="n_lines").sort_values("n_lines", ascending=False)
+    table = grouped.size().reset_index(name="n_lines")
+    return table.sort_values("n_lines", ascending=False, kind="stable", ignore_index=True)
 
 
 def spend(run: Run) -> pd.DataFrame:
@@ -191,15 +211,23 @@ def spend(run: Run) -> pd.DataFrame:
 
 
 def enqueued(run: Run) -> pd.DataFrame:
-    """Enqueued tokens of each model after every submission and every end, by second of the run."""
+    """Enqueued tokens of each model after every submission and every end, by second of the run.
+
+    Columns: model, at_seconds, enqueued_tokens. A batch that the queue refused was never in it.
+    """
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
-        held = {shard["shard"]: shard for shard in ledger.shards(book)}
-        events = ledger.events(book)
-    events = events[events["kind"].isin(["submitted", "collected"])]
-    events = events[events["shard"].isin(held)].reset_index(drop=True)
-    sign = events["kind"].map({"submitted": 1, "collected": -1}).astype("int64")
-    tokens = events["shard"].map(lambda name: held[name]["n_input_tokens"]).astype("int64")
-    events["model"] = events["shard"].map(lambda name: held[name]["model"])
-    events["enqueued_tokens"] = (sign * tokens).groupby(events["model"]).cumsum()
-    events["at_seconds"] = (events["at"] - events["at"].min()).dt.total_seconds()
-    return events[["model", "at_seconds", "enqueued_tokens"]]
+        held = pd.DataFrame(ledger.shards(book), columns=["shard", "model", "n_input_tokens"])
+        events = ledger.events(book)[["at", "kind", "shard"]]
+    events = events[events["kind"].isin(["submitted", "uploaded", "released", "collected"])]
+    after = events.groupby("shard")["kind"].shift(-1)
+    refused = events["kind"].eq("submitted") & after.isin(["uploaded", "released"])
+    sign = events["kind"].map({"submitted": 1, "collected": -1})
+    steps = events.assign(sign=sign)[sign.notna() & ~refused].merge(held, on="shard")
+    moved = (steps["sign"] * steps["n_input_tokens"]).astype("int64")
+    return pd.DataFrame(
+        {
+            "model": steps["model"],
+            "at_seconds": (steps["at"] - steps["at"].min()).dt.total_seconds(),
+            "enqueued_tokens": moved.groupby(steps["model"]).cumsum(),
+        }
+    )

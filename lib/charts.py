@@ -1,13 +1,17 @@
 """Pictures: one style, and a function for each picture that a notebook shows.
 
 A function draws, saves PNG and SVG under `figures/`, shows the picture once with a text for those
-who cannot see it, and returns None. The title is the finding. Simulated answers are marked.
+who cannot see it, and returns None. The title is the finding. Simulated answers are marked. Labels
+come from documents and people: they are cut, stripped of control characters, and never formulas.
 """
 
+import contextlib
 import html
 import io
+import itertools
 import textwrap
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 
 import matplotlib as mpl
 import pandas as pd
@@ -15,7 +19,7 @@ from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib import collect, runs
+from lib import runs, tables
 from lib.runs import Run
 
 BLUE, RED, GREY, LIGHT = "#0072B2", "#D55E00", "#8C8C8C", "#D9D9D9"
@@ -33,10 +37,8 @@ PART_COLORS = {
 STYLE = {
     "figure.figsize": (6.5, 2.6),
     "figure.dpi": 150,
+    "savefig.dpi": "figure",
     "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -47,180 +49,212 @@ STYLE = {
     "text.parse_math": False,
     "svg.hashsalt": "votebook",
 }
+MOST_BARS = 40
+_LABEL_CHARS = 40
+_TITLE_CHARS = 78
 
 
 def tokens_per_item(run: Run, items: pd.DataFrame) -> None:
     """How long the items are, with the bound of the study."""
-    figure, ax = _new()
-    bound = run.study.items.max_tokens
-    longest = int(items["n_tokens"].max())
-    ax.hist(items["n_tokens"], bins=40, color=BLUE)
-    ax.axvline(items["n_tokens"].median(), color=GREY, linewidth=1)
-    if longest > bound / 2:
-        ax.axvline(bound, color=RED, linewidth=1)
-        ax.annotate("bound", (bound, ax.get_ylim()[1]), color=RED, ha="right", va="top")
-    ax.set(xlabel="tokens of an item", ylabel="items")
-    ax.grid(axis="x", visible=False)
+    if items.empty:
+        return _nothing(run, "01_tokens_per_item", "Tokens of an item")
+    bound, longest = run.study.items.max_tokens, int(items["n_tokens"].max())
     median = int(items["n_tokens"].median())
     title = f"Half of the items have at most {median:,} tokens, the longest {longest:,}"
-    _finish(run, figure, ax, "01_tokens_per_item", title)
+    with _picture(run, "01_tokens_per_item", title) as ax:
+        ax.hist(items["n_tokens"], bins=40, color=BLUE)
+        ax.axvline(median, color=GREY, linewidth=1)
+        if longest > bound / 2:
+            ax.axvline(bound, color=RED, linewidth=1)
+            ax.annotate("bound ", (bound, ax.get_ylim()[1]), color=RED, ha="right", va="top")
+        ax.set(xlabel="tokens of an item", ylabel="items")
+        ax.grid(axis="x", visible=False)
+    return None
 
 
 def estimate(run: Run, table: pd.DataFrame) -> None:
-    """What each annotator is expected to cost, between its lower and upper estimate."""
-    figure, ax = _new(height=0.8 + 0.45 * len(table))
+    """What the new requests of each annotator are expected to cost, from low to high."""
+    n_new = int(table["n_new"].sum())
+    if not n_new:
+        return _nothing(run, "02_estimate", "Every answer is known: nothing is left to pay.")
+    usd = table["estimate_usd_expected"]
+    title = f"The {n_new:,} new requests are expected to cost ${usd.sum():,.4f}"
     names = [f"{row.annotator} ({row.model})" for row in table.itertuples()]
-    ax.barh(names, table["estimate_usd_expected"], color=BLUE, height=0.55)
-    low = table["estimate_usd_expected"] - table["estimate_usd_low"]
-    high = table["estimate_usd_high"] - table["estimate_usd_expected"]
-    spans = [low.clip(lower=0), high.clip(lower=0)]
-    ax.errorbar(
-        table["estimate_usd_expected"], names, xerr=spans, fmt="none", ecolor=GREY, capsize=3
-    )
-    for name, usd, top in zip(
-        names, table["estimate_usd_expected"], table["estimate_usd_high"], strict=True
-    ):
-        ax.annotate(f" ${usd:,.4f}", (top, name), va="center", color=GREY)
-    ax.set(xlabel="USD at batch prices; the line reaches from the low to the high estimate")
-    ax.grid(axis="y", visible=False)
-    ax.margins(x=0.25)
-    total = table["estimate_usd_expected"].sum()
-    _finish(run, figure, ax, "02_estimate", f"All answers are expected to cost ${total:,.4f}")
+    with _picture(run, "02_estimate", title, 0.8 + 0.45 * len(table)) as ax:
+        places = _places(ax, names)
+        ax.barh(places, usd, color=BLUE, height=0.55)
+        spans = [usd - table["estimate_usd_low"], table["estimate_usd_high"] - usd]
+        spans = [span.clip(lower=0) for span in spans]
+        ax.errorbar(usd, places, xerr=spans, fmt="none", ecolor=GREY, capsize=3)
+        _values(ax, places, table["estimate_usd_high"], [f"${one:,.4f}" for one in usd])
+        ax.set(xlabel="USD at batch prices; the line reaches from the low to the high estimate")
+        ax.margins(x=0.25)
+    return None
 
 
 def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
     """Enqueued tokens of each model over the time of the run, against its limit."""
     if enqueued.empty:
-        return _nothing("Enqueued tokens: every answer was known already")
-    figure, ax = _new()
-    for color, (model, rows) in zip(MODEL_COLORS, enqueued.groupby("model"), strict=False):
-        ax.step(rows["at_seconds"], rows["enqueued_tokens"], where="post", color=color)
-        top = rows.loc[rows["enqueued_tokens"].idxmax()]
-        ax.annotate(
-            f" {model}", (top["at_seconds"], top["enqueued_tokens"]), color=color, va="bottom"
-        )
+        return _nothing(run, "04_queue", "Enqueued tokens: every answer was known already.")
     peaks = enqueued.groupby("model")["enqueued_tokens"].max()
     over = [model for model, peak in peaks.items() if peak > limits.get(model, float("inf"))]
-    for model, peak in peaks.items():
-        if model in limits and limits[model] < 4 * peak:
-            ax.axhline(limits[model], color=RED, linewidth=1)
-            where = (enqueued["at_seconds"].max(), limits[model])
-            ax.annotate(f"limit of {model}", where, color=RED, ha="right", va="bottom")
-    ax.set(xlabel="seconds since the first batch", ylabel="enqueued tokens")
-    ax.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.margins(x=0.12, y=0.2)
     fit = f"Every queue stayed within its limit; {peaks.max():,.0f} tokens were the most"
+    if not limits:
+        fit = f"{peaks.max():,.0f} tokens were the most that were enqueued; no limit is known"
     title = f"Over its limit: {', '.join(over)}" if over else fit
-    return _finish(run, figure, ax, "04_queue", title)
+    unit, seconds = ("hours", 3600) if enqueued["at_seconds"].max() > 7200 else ("seconds", 1)
+    table = enqueued.assign(at=enqueued["at_seconds"] / seconds)
+    with _picture(run, "04_queue", title) as ax:
+        colors = itertools.cycle(MODEL_COLORS)
+        for color, (model, rows) in zip(colors, table.groupby("model"), strict=False):
+            ax.step(rows["at"], rows["enqueued_tokens"], where="post", color=color)
+            top = rows.loc[rows["enqueued_tokens"].idxmax()]
+            place = (top["at"], top["enqueued_tokens"])
+            ax.annotate(f" {_label(model)}", place, color=color, va="bottom")
+        for model, peak in peaks.items():
+            if model in limits and limits[model] < 4 * peak:
+                ax.axhline(limits[model], color=RED, linewidth=1)
+                place = (table["at"].max(), limits[model])
+                said = f"limit of {_label(model)}"
+                ax.annotate(said, place, color=RED, ha="right", va="bottom")
+        ax.set(xlabel=f"{unit} since the first batch", ylabel="enqueued tokens")
+        ax.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.margins(x=0.12, y=0.2)
+    return None
 
 
 def shares(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Parts of a whole for every row of the index, as stacked bars; a part keeps its color."""
     if table.empty:
-        return _nothing(title)
-    figure, ax = _new(height=0.9 + 0.4 * len(table))
-    share = table.div(table.sum(axis="columns"), axis="index").iloc[::-1]
-    left = pd.Series(0.0, index=share.index)
-    spare = iter(MODEL_COLORS)
-    for part in share.columns:
-        color = PART_COLORS.get(part) or next(spare)
-        ax.barh(share.index, share[part], left=left, height=0.6, color=color, label=part)
-        left = left + share[part]
-    ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
-    ax.set(xlim=(0, 1))
-    ax.grid(axis="y", visible=False)
-    figure.legend(ncols=5, loc="outside lower left", frameon=False)
-    return _finish(run, figure, ax, name, title)
+        return _nothing(run, name, title)
+    share = table.div(table.sum(axis="columns"), axis="index").fillna(0).iloc[::-1]
+    with _picture(run, name, title, 0.9 + 0.4 * len(table)) as ax:
+        places, left = _places(ax, share.index), [0.0] * len(share)
+        spare = itertools.cycle(MODEL_COLORS)
+        for part in share.columns:
+            color = PART_COLORS.get(part) or next(spare)
+            ax.barh(places, share[part], left=left, height=0.6, color=color, label=_label(part))
+            left = left + share[part].to_numpy()
+        ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+        ax.set(xlim=(0, 1))
+        ax.figure.legend(ncols=5, loc="outside lower left", frameon=False)
+    return None
 
 
 def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Shares with their intervals, a row each: columns label, share, low, high; best on top."""
-    if table.empty:
-        return _nothing(title)
-    rows = table.sort_values("share")
-    figure, ax = _new(height=0.8 + 0.28 * len(rows))
-    spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
-    ax.errorbar(
-        rows["share"], rows["label"], xerr=spans, fmt="o", color=BLUE, ecolor=GREY, capsize=3
-    )
-    for label, value, high in zip(rows["label"], rows["share"], rows["high"], strict=True):
-        ax.annotate(f" {value:.3f}", (high, label), va="center", color=GREY)
-    ax.set(xlim=(min(0.5, rows["low"].min()), 1.08), xlabel="share, with its 95 % interval")
-    ax.grid(axis="y", visible=False)
-    ax.margins(y=0.15)
-    return _finish(run, figure, ax, name, title)
+    rows = table.dropna(subset=["share", "low", "high"]).sort_values("share")
+    if rows.empty:
+        return _nothing(run, name, title)
+    with _picture(run, name, title, 0.8 + 0.28 * len(rows)) as ax:
+        places = _places(ax, rows["label"])
+        spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
+        spans = [span.clip(lower=0) for span in spans]
+        style = {"fmt": "o", "color": BLUE, "ecolor": GREY, "capsize": 3}
+        ax.errorbar(rows["share"], places, xerr=spans, **style)
+        _values(ax, places, rows["high"], [f"{value:.3f}" for value in rows["share"]])
+        ax.set(xlim=(min(0.5, rows["low"].min()), 1.08), xlabel="share, with its 95 % interval")
+        ax.margins(y=0.15)
+    return None
 
 
 def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, title: str) -> None:
     """A table of words as colored cells; the columns are pairs of a heading and a number below."""
     if table.empty:
-        return _nothing(title)
-    figure, ax = _new(height=1.1 + 0.27 * len(table))
-    ax.set_axis_off()
-    headings = list(dict.fromkeys(heading for heading, _ in table.columns))
-    places = [x + 0.5 * headings.index(heading) for x, (heading, _) in enumerate(table.columns)]
-    n_rows, width = len(table), places[-1] + 1
-    for y, (label, row) in enumerate(table.iterrows()):
-        ax.text(-0.2, n_rows - y - 0.5, str(label)[:40], ha="right", va="center")
-        for x, word in zip(places, row, strict=True):
-            _box(ax, (x, n_rows - y - 1), (0.94, 0.9), colors.get(word, LIGHT))
-    for x, (_, number) in zip(places, table.columns, strict=True):
-        ax.text(x + 0.47, n_rows + 0.1, str(number), ha="center", va="bottom", fontsize=7)
-    for heading in headings:
-        mine = [x for x, (one, _) in zip(places, table.columns, strict=True) if one == heading]
-        middle = (mine[0] + mine[-1]) / 2 + 0.47
-        ax.text(middle, n_rows + 0.75, heading, ha="center", va="bottom", fontweight="bold")
-    for place, (word, color) in enumerate(colors.items()):
-        x = place * width / len(colors)
-        _box(ax, (x, -1.1), (0.35, 0.6), color)
-        ax.text(x + 0.5, -0.8, word, va="center", fontsize=8)
-    ax.set(xlim=(-0.45 * width, width), ylim=(-1.3, n_rows + 1.6))
-    return _finish(run, figure, ax, name, title)
+        return _nothing(run, name, title)
+    title, shown = _bounded(title, len(table), "groups"), table.iloc[:MOST_BARS]
+    headings = list(dict.fromkeys(heading for heading, _ in shown.columns))
+    middles = [x + 0.5 * headings.index(heading) for x, (heading, _) in enumerate(shown.columns)]
+    with _picture(run, name, title, 1.1 + 0.27 * len(shown)) as ax:
+        places = _places(ax, shown.index)
+        ax.invert_yaxis()
+        for place, (_, row) in zip(places, shown.iterrows(), strict=True):
+            faces = [colors.get(word, LIGHT) for word in row]
+            ax.barh(place, 0.94, left=[x - 0.47 for x in middles], height=0.9, color=faces)
+        ax.set_xticks(middles, [_label(number) for _, number in shown.columns], fontsize=7)
+        ax.tick_params(bottom=False, labelbottom=False, labeltop=True, left=False)
+        ax.spines[:].set_visible(False)
+        ax.grid(visible=False)
+        ax.set(xlim=(middles[0] - 0.5, middles[-1] + 0.5), ylim=(len(shown) - 0.5, -0.5))
+        for heading in headings:
+            mine = [x for x, (one, _) in zip(middles, shown.columns, strict=True) if one == heading]
+            offset = {"xytext": (0, 16), "textcoords": "offset points", "ha": "center"}
+            place = ((mine[0] + mine[-1]) / 2, -0.5)
+            ax.annotate(_label(heading, 20), place, fontweight="bold", **offset)
+        keys = [mpl.patches.Patch(color=color, label=_label(one)) for one, color in colors.items()]
+        ax.figure.legend(handles=keys, ncols=4, loc="outside lower left", frameon=False)
+    return None
 
 
 def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None:
     """Horizontal bars from the largest down, the value written at the end of each."""
     if values.empty:
-        return _nothing(title)
-    values = values.sort_values()
-    figure, ax = _new(height=0.8 + 0.25 * len(values))
-    ax.barh([str(name)[:40] for name in values.index], values, color=BLUE, height=0.65)
-    for place, value in enumerate(values):
-        ax.annotate(f" {value:,.4g}", (value, place), va="center", color=GREY)
-    ax.set(xlabel=label)
+        return _nothing(run, name, title)
+    largest = values.sort_values(ascending=False, kind="stable").iloc[:MOST_BARS]
+    title, shown = _bounded(title, len(values), "bars"), largest.iloc[::-1]
+    with _picture(run, name, title, 0.8 + 0.25 * len(shown)) as ax:
+        places = _places(ax, shown.index)
+        ax.barh(places, shown, color=BLUE, height=0.65)
+        _values(ax, places, shown, [tables.cell(label, value) for value in shown])
+        ax.set(xlabel=label)
+        ax.margins(x=0.12)
+    return None
+
+
+def _label(text: object, most: int = _LABEL_CHARS) -> str:
+    """Text as a picture can show it: one short line."""
+    return " ".join(tables.plain(" ".join(str(text).split()), most).split())
+
+
+def _places(ax: Axes, labels: Iterable[object]) -> list[int]:
+    """A place on the vertical axis for each label; equal labels keep places of their own."""
+    labels = [_label(label) for label in labels]
+    ax.set_yticks(range(len(labels)), labels)
     ax.grid(axis="y", visible=False)
-    ax.margins(x=0.12)
-    return _finish(run, figure, ax, name, title)
+    return list(range(len(labels)))
 
 
-def _new(height: float = 2.6) -> tuple[Figure, Axes]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.5, height), layout="constrained")
-        return figure, figure.add_subplot()
+def _values(ax: Axes, places: list[int], ends: Iterable[float], texts: list[str]) -> None:
+    """Write the values where their bars or lines end."""
+    for place, end, text in zip(places, ends, texts, strict=True):
+        ax.annotate(f" {text}", (end, place), va="center", color=GREY)
 
 
-def _box(ax: Axes, corner: tuple[float, float], size: tuple[float, float], color: str) -> None:
-    ax.add_patch(mpl.patches.Rectangle(corner, *size, color=color))
+def _bounded(title: str, n_rows: int, what: str) -> str:
+    """The title, which says so when there are more rows than a picture can hold."""
+    more = f" (the first {MOST_BARS} of {n_rows:,} {what})"
+    return f"{title}{more if n_rows > MOST_BARS else ''}"
 
 
-def _nothing(title: str) -> None:
-    """Say that there is nothing to draw, where the picture would be."""
+def _nothing(run: Run, name: str, title: str) -> None:
+    """Say that there is nothing to draw; a picture of an earlier state goes."""
+    for ending in ("png", "svg"):
+        run.path("figures").joinpath(f"{name}.{ending}").unlink(missing_ok=True)
     said = title if title.endswith(".") else f"{title}: nothing to show."
-    display(HTML(f"<p>{html.escape(said)}</p>"))
+    display(HTML(f"<p>{html.escape(tables.plain(tables.mark(run, said)))}</p>"))
 
 
-def _finish(run: Run, figure: Figure, ax: Axes, name: str, title: str) -> None:
-    """Give the picture its title and mark, save it, and show it once."""
-    with mpl.rc_context(STYLE):
-        ax.set_title(
-            "\n".join(textwrap.wrap(title, 84)), loc="left", fontweight="bold", fontsize=10
-        )
-        if collect.is_simulated(run):
+@contextlib.contextmanager
+def _picture(run: Run, name: str, title: str, height: float = 2.6) -> Iterator[Axes]:
+    """Axes to draw on; when the block ends well, the picture is saved and shown once."""
+    words = tables.plain(tables.mark(run, title))
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # Letters that the font does not have become boxes; the tables beside show them.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        figure = Figure(figsize=(6.5, height), layout="constrained")
+        yield figure.add_subplot()
+        wrapped = "\n".join(textwrap.wrap(tables.plain(title), _TITLE_CHARS))
+        figure.suptitle(wrapped, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        if words != tables.plain(title):
             figure.supxlabel("simulated answers", x=0.99, ha="right", fontsize=7, color=RED)
-        for ending, extra in (("png", {"Software": None}), ("svg", {"Date": None})):
-            with runs.replacing(run.path("figures") / f"{name}.{ending}") as part:
-                figure.savefig(part, format=ending, metadata=extra)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", metadata={"Software": None})
-    words = f"{title} (simulated answers)" if collect.is_simulated(run) else title
-    display(Image(picture.getvalue(), width=680, alt=words))
+        picture = _save(run, name, figure, "png", {"Software": None})
+        _save(run, name, figure, "svg", {"Date": None})
+    display(Image(picture, width=680, alt=words))
+
+
+def _save(run: Run, name: str, figure: Figure, kind: str, metadata: Mapping[str, None]) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, metadata=metadata)
+    with runs.replacing(run.path("figures") / f"{name}.{kind}") as part:
+        part.write_bytes(drawn.getvalue())
+    return drawn.getvalue()

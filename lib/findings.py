@@ -4,18 +4,19 @@ Reads the study's optional files of gold and corrections; a file that is not the
 table, a file with a mistake is an error.
 """
 
+import itertools
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from lib import consensus, corrections, entities, gold, policies
-from lib.errors import StudyError
+from lib import consensus, corrections, entities, gold, policies, yamls
 from lib.runs import Run
 from lib.study import Study
 
-VERDICT_COLORS = ("#56B4E9", "#E69F00", "#D55E00", "#882255")
+VERDICT_COLORS = ("#56B4E9", "#E69F00", "#D55E00", "#882255", "#332288", "#117733", "#AA4499")
 NO_VERDICT = "#D9D9D9"
+_FORMULA = r"^(?=[=+\-@\t\r])"
 
 
 def labels(run: Run, items: Collection[str]) -> pd.DataFrame:
@@ -76,17 +77,21 @@ def on_gold(accuracies: pd.DataFrame, scores: pd.DataFrame) -> str:
 def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
     """What people should look at first: no quorum, then ties, then the lowest margins.
 
-    Columns: item, field, value, status, margin, candidates. Unanimous decisions are left out. A
-    name is doubtful when its share is near the threshold; its margin is the distance.
+    Columns: item, field, value, status, margin, candidates. What the whole panel says alike is left
+    out, and so are texts, which are not voted on. A name is doubtful when its share is near the
+    threshold; its margin is the distance. A name that a spreadsheet would run as a formula gets a
+    leading apostrophe.
     """
     order = {"no_quorum": 0, "tie": 1, "decided": 2, "elected": 2, "not elected": 2}
-    lists = decided["field"].map(lambda name: run.study.fields[name].type == "entities")
-    doubtful = decided[decided["status"].isin(order) & ~decided["margin"].ge(1) & ~lists]
+    kinds = decided["field"].map(lambda name: run.study.fields[name].type)
+    alike = decided["margin"].ge(1) | decided["spread"].eq(0) | kinds.isin(["text", "entities"])
+    sure = alike & decided["status"].eq("decided")
+    doubtful = decided[decided["status"].isin(order) & ~sure]
     threshold = named["field"].map(
         lambda name: run.study.fields[name].threshold or run.study.voting.threshold
     )
     names = named.assign(
-        value=named["name"],
+        value=named["name"].str.replace(_FORMULA, "'", regex=True),
         status=named["elected"].map({True: "elected", False: "not elected"}),
         margin=(named["share"] - threshold).abs(),
         candidates=None,
@@ -95,24 +100,26 @@ def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame
     columns = ["item", "field", "value", "status", "margin", "candidates"]
     both = pd.concat([doubtful[columns].astype(object), names[columns].astype(object)])
     both = both.assign(place=both["status"].map(order), margin=both["margin"].astype(float))
-    return both.sort_values(["place", "margin", "item", "field"], ignore_index=True)[columns]
+    order = ["place", "margin", "item", "field"]
+    return both.sort_values(order, kind="stable", ignore_index=True)[columns]
 
 
 def groups(study: Study) -> pd.DataFrame:
-    """The study's table about its groups, with the columns `group` and `name`."""
+    """The study's table about its groups, with the columns `group` and `name`.
+
+    Raises StudyError with file and line for what is no such table.
+    """
     if study.groups is None:
         return pd.DataFrame(columns=["group", "name"], dtype="str")
     path = Path(study.folder) / study.groups.path
-    if not path.is_file():
-        raise StudyError(f"the groups table {path} is missing.", file=str(path))
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    wanted = [study.groups.id, *([study.groups.name] if study.groups.name else [])]
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        what = f"{path.name} has no column {missing[0]!r}. Columns: {', '.join(table)}."
-        raise StudyError(what, file=str(path))
-    name = table[study.groups.name or study.groups.id]
-    return table.assign(group=table[study.groups.id], name=name)
+    wanted = [study.groups.id, study.groups.name or study.groups.id]
+    rows = []
+    for line, row in gold.rows(path, wanted):
+        if not row[study.groups.id]:
+            raise yamls.problem(path, line, f"no {study.groups.id}: every group needs one.")
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=None if rows else dict.fromkeys(wanted), dtype="str")
+    return table.assign(group=table[wanted[0]], name=table[wanted[1]])
 
 
 def policy_table(study: Study) -> pd.DataFrame:
@@ -131,10 +138,9 @@ def policy_table(study: Study) -> pd.DataFrame:
 
 
 def verdict_grid(reached: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts by group; the columns are pairs of policy and K, for the picture."""
-    names = table.drop_duplicates("group").set_index("group")["name"]
+    """Verdicts by group name; the columns are pairs of policy and K, for the picture."""
     shown = reached.assign(
-        group=reached["group"].map(names).fillna(reached["group"]),
+        group=reached["group"].map(_group_names(table)).fillna(reached["group"]),
         k=reached["k"].astype("string").fillna("all"),
     )
     pairs = list(shown[["policy", "k"]].drop_duplicates().itertuples(index=False, name=None))
@@ -146,7 +152,7 @@ def verdict_grid(reached: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def verdict_colors(study: Study) -> dict[str, str]:
     """A color for every verdict of the study, from mildest to severest, and for no verdict."""
     words = list(dict.fromkeys(v for policy in study.policies.values() for v in policy.verdicts))
-    named = dict(zip(words, VERDICT_COLORS, strict=False))
+    named = dict(zip(words, itertools.cycle(VERDICT_COLORS), strict=False))
     return {**named, policies.INSUFFICIENT: NO_VERDICT}
 
 
@@ -162,6 +168,13 @@ def verdict_sentence(reached: pd.DataFrame) -> str:
         f"All {n_policies} policies agree on {n_same} of {last['group'].nunique()} groups; "
         f"{n_without} have insufficient data"
     )
+
+
+def _group_names(table: pd.DataFrame) -> pd.Series:
+    """The name of each group; its id where there is none, and beside a name that others have."""
+    one = table.drop_duplicates("group").set_index("group")["name"].replace("", pd.NA).dropna()
+    shared = one.duplicated(keep=False)
+    return one.mask(shared, one + " (" + one.index.astype("str") + ")")
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ All notebooks run from one process, over IPC instead of open TCP ports where the
 """
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -19,10 +20,17 @@ from lib.errors import StudyError, VotebookError
 from lib.runs import Run
 
 _TYPES = {"str": str, "int": int, "float": float}
-_SECRET = re.compile(r"(api_?key|token|secret|password|passwd|credential)", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\b(sk|pk|ghp|hf)[-_][A-Za-z0-9_-]{16,}")
+_SECRET_NAME = re.compile(r"api_?key|secret|passw|credential|(^|_)(key|token)$", re.IGNORECASE)
+# Keys as services write them, and a password or key inside an address.
+_SECRET_VALUE = re.compile(
+    r"\b(sk|pk|rk|sess|gh[a-z]|github_pat|glpat|hf|xox[a-z])[-_](?=[\w-]*\d)[\w-]{20,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{10,}\.|://[^/\s]*@|[?&][\w-]*(key|token|secret|sig)[\w-]*="
+)
+# What papermill notes and a reader does not need: folders of this machine, and parameters, which
+# stand in the notebook's own cell.
+_NOTED = ("input_path", "output_path", "environment_variables", "parameters")
 LAST_SENDING = "04_monitor_batches"
-_OURS = {kind.__name__ for kind in (VotebookError, *VotebookError.__subclasses__())}
+_OURS = {kind.__name__: kind for kind in (VotebookError, *VotebookError.__subclasses__())}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ def known_parameters() -> dict[str, Parameter]:
 def typed(given: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str | int | float]:
     """The given values with the types of the declared parameters.
 
-    Raises StudyError for an unknown name (with the nearest), a value of another type, a secret.
+    Raises StudyError for an unknown name (with the nearest), a value of another type, a number that
+    is negative or has no end, a secret.
     """
     return {name: _value(name, text, known) for name, text in given.items()}
 
@@ -95,35 +104,22 @@ def run(
 def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> None:
     """Execute one notebook into `target`, which appears whole; a failing cell is shown there too.
 
-    Raises VotebookError with the last line of the failing cell.
+    Raises the error of the failing cell when it is one of ours, and VotebookError with its last
+    line when it is not.
     """
     import nbformat
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
-    failure = None
     with tempfile.TemporaryDirectory() as folder, runs.replacing(target) as part:
         draft = Path(folder) / source.name
-        try:
-            papermill.execute_notebook(
-                str(source),
-                str(draft),
-                dict(parameters),
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(runs.ROOT),
-                config=Config({"KernelManager": _transport()}),
-                extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
-            )
-        except PapermillExecutionError as error:
-            failure = error
+        failure = _run_cells(source, draft, parameters)
         notebook = nbformat.read(draft, as_version=4)
-        for path in ("input_path", "output_path"):  # they name folders of this machine
-            notebook.metadata.papermill.pop(path, None)
+        for name in _NOTED:
+            notebook.metadata.papermill.pop(name, None)
         nbformat.write(notebook, str(part))
     if failure:
-        raise VotebookError(_last_line(failure), notebook=source.stem) from None
+        kind, said = failure
+        where = f"Notebook {source.stem} stopped; its last cell says where: {yamls.shown(target)}"
+        raise kind(f"{said}\n{where}", notebook=source.stem)
 
 
 def refresh() -> None:
@@ -132,30 +128,51 @@ def refresh() -> None:
     nbval compares with these references; this is the only way in which they change.
     """
     import nbformat
-    import papermill
-    from traitlets.config import Config
 
     with _kernel_settings(), tempfile.TemporaryDirectory() as folder:
         os.environ["VOTEBOOK_OUTPUTS"] = folder
         for source in notebooks():
-            config = Config({"KernelManager": _transport()})
-            done = papermill.execute_notebook(
-                str(source), None, kernel_name="python3", progress_bar=False, config=config
-            )
-            notebook = nbformat.read(source, as_version=4)
+            draft = Path(folder) / source.name
+            execute(source, draft, {})
+            done, notebook = (nbformat.read(path, as_version=4) for path in (draft, source))
             executed = [cell for cell in done.cells if cell.cell_type == "code"]
             sources = [cell for cell in notebook.cells if cell.cell_type == "code"]
             for cell, run_cell in zip(sources, executed, strict=True):
                 kept = "keep_output" in cell.metadata.get("tags", [])
                 cell.execution_count = run_cell.execution_count
                 cell.outputs = run_cell.outputs if kept else []
-            nbformat.write(notebook, str(source))
+            with runs.replacing(source) as part:
+                nbformat.write(notebook, str(part))
 
 
-def _last_line(error: Exception) -> str:
-    """What the failing cell said last: our own errors speak for themselves."""
-    name = error.ename.rsplit(".", 1)[-1]
-    return error.evalue if name in _OURS else f"{name}: {error.evalue}"
+def _run_cells(
+    source: Path, draft: Path, parameters: Mapping[str, object]
+) -> tuple[type[VotebookError], str] | None:
+    """Execute a notebook into `draft`; gives what stopped it, if anything did."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(draft),
+            dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(runs.ROOT),
+            config=Config({"KernelManager": _transport()}),
+            extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
+        )
+    except PapermillExecutionError as error:
+        kind = _OURS.get(error.ename)
+        said = error.evalue if kind else f"{error.ename}: {error.evalue}"
+        return kind or VotebookError, said
+    except DeadKernelError:
+        what = "the process of the notebook died, often because memory ran out."
+        return VotebookError, f"{what} Close other programs, then run the same command again."
+    return None
 
 
 def _transport() -> dict[str, str]:
@@ -165,10 +182,14 @@ def _transport() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _kernel_settings() -> Iterator[None]:
-    """A short runtime folder of our own: socket paths are limited to about 107 bytes."""
+    """A short runtime folder of our own: socket paths are limited to about 107 bytes.
+
+    The person's own start-up files of IPython are left out: they are no part of the run.
+    """
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="vb") as folder:
-        os.environ.update(JUPYTER_RUNTIME_DIR=folder, PYDEVD_DISABLE_FILE_VALIDATION="1")
+        os.environ.update(JUPYTER_RUNTIME_DIR=folder, IPYTHONDIR=folder)
+        os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
         try:
             yield
         finally:
@@ -177,7 +198,7 @@ def _kernel_settings() -> Iterator[None]:
 
 
 def _value(name: str, text: str, known: Mapping[str, Parameter]) -> str | int | float:
-    if _SECRET.search(name) or _SECRET_VALUE.search(str(text)):
+    if _SECRET_NAME.search(name) or _is_secret(text):
         what = f"parameter {name!r} looks like a secret and would stand in the notebook."
         raise StudyError(f"{what} Set OPENAI_API_KEY in the environment instead.", parameter=name)
     if name not in known:
@@ -185,7 +206,18 @@ def _value(name: str, text: str, known: Mapping[str, Parameter]) -> str | int | 
         raise StudyError(f"{what} Known: {', '.join(sorted(known))}.", parameter=name)
     kind = known[name].kind
     try:
-        return _TYPES[kind](text)
+        value = _TYPES[kind](text)
+        if kind != "str" and not 0 <= value < math.inf:
+            raise ValueError
     except ValueError:
         what = f"parameter {name} is {text!r}, but it must be of type {kind}"
-        raise StudyError(f"{what} (default {known[name].default}).", parameter=name) from None
+        bound = ", 0 or more" if kind != "str" else ""
+        message = f"{what}{bound} (default {known[name].default})."
+        raise StudyError(message, parameter=name) from None
+    return value
+
+
+def _is_secret(text: str) -> bool:
+    """Whether a value has the form of a key, or is the key of this environment."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    return bool(_SECRET_VALUE.search(text)) or (len(key) >= 8 and key in text)

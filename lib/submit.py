@@ -185,13 +185,16 @@ def _write_shard(run: Run, path: Path, rows: pd.DataFrame) -> tuple[list[tuple],
         for name in rows["annotator"].unique()
     }
     digest, sends = hashlib.sha256(), []
+    frames: dict[tuple, tuple[bytes, bytes]] = {}
     with runs.replacing(path) as part, part.open("wb") as file:
         for row in rows.to_dict("records"):
             annotator, text = run.study.annotators[row["annotator"]], by_item.get(row["item"])
             _check_key(row, templates[row["annotator"]], text, annotator.repeats)
             name = prompts.custom_id(row["key"], row["attempt"])
-            cap = row["max_output_tokens"]
-            line = prompts.line(run.study, row["model"], annotator, cap, text, name)
+            settings = (row["annotator"], row["model"], row["max_output_tokens"])
+            if settings not in frames:
+                frames[settings] = prompts.frame(run.study, settings[1], annotator, settings[2])
+            line = prompts.fill(frames[settings], text, name)
             digest.update(line)
             file.write(line)
             sends.append((name, row["key"], row["attempt"]))

@@ -1,11 +1,13 @@
 """Tables as a notebook shows them: escaped, formatted by the unit in a column's name, and marked.
 
-Whatever text stands in a table cannot become markup, and a table of a run whose answers came from
-the built-in annotators says *simulated*.
+Whatever text stands in a table cannot become markup or a command to a terminal, and a table of a
+run whose answers came from the built-in annotators says *simulated*. A long table is cut, and says
+so: the files of the run have all rows.
 """
 
 import html
 import numbers
+import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -16,20 +18,42 @@ from lib.dispatch import Progress
 from lib.runs import Run
 
 ALERT = "#D55E00"
+MOST_ROWS = 100
+MOST_CHARS = 1000
+_SHARES = ("share", "accuracy", "coverage", "margin", "low", "high")
+# What a terminal obeys: colors, cursor movements, links.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])")
+# Other control characters, halves of surrogate pairs, and what reorders the text around it.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _CAPTION = "text-align:left;font-weight:bold;white-space:nowrap"
 _CELL = "text-align:{side};padding:2px 10px;{color}"
 
 
 def show(run: Run, frame: pd.DataFrame, title: str, alert: Iterable[bool] = ()) -> None:
-    """Show a table under its title; rows for which `alert` is true stand in red."""
-    frame = frame.reset_index(drop=True)
+    """Show a table under its title; rows for which `alert` is true stand in red.
+
+    Of a long table the first rows are shown, and every red one.
+    """
     alerts = list(alert) or [False] * len(frame)
-    display(HTML(_html(frame, mark(run, title), alerts)))
+    shown = [n for n, red in enumerate(alerts) if n < MOST_ROWS or red]
+    left = f"; {len(frame) - len(shown):,} more rows" if len(shown) < len(frame) else ""
+    reds = [alerts[n] for n in shown]
+    display(HTML(_html(frame.iloc[shown], mark(run, title) + left, reds)))
 
 
 def mark(run: Run, title: str) -> str:
     """The title, with the word *simulated* when the run's answers are."""
     return f"{title} (simulated answers)" if collect.is_simulated(run) else title
+
+
+def plain(text: str, most: int = MOST_CHARS) -> str:
+    r"""Text that only shows: no commands to a terminal, no control characters, at most so long.
+
+    >>> plain("\x1b[31mred\x1b[0m\x07 wine"), plain("abcdef", most=4)
+    ('red\ufffd wine', 'abc\u2026')
+    """
+    text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def cell(name: str, value: object) -> str:
@@ -38,17 +62,17 @@ def cell(name: str, value: object) -> str:
     >>> cell("n_items", 18440), cell("spend_usd", 0.01234), cell("share", 0.25), cell("hours", 1.5)
     ('18,440', '$0.0123', '25.0 %', '1.5')
     """
-    if value is None or (not isinstance(value, list | dict) and pd.isna(value)):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return "-"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return str(value)
+        return plain(str(value))
     if "_usd" in name:
-        return f"${value:,.2f}" if abs(value) >= 100 else f"${value:,.4f}"
-    if name in ("share", "accuracy", "coverage", "margin", "low", "high") or name.endswith(
-        "_share"
-    ):
+        return _usd(value)
+    if name in _SHARES or name.endswith("_share"):
         return f"{value:.1%}".replace("%", " %")
-    return f"{value:,}" if float(value).is_integer() else f"{value:,.4g}"
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def progress_bar(n_total: int) -> "Bar":
@@ -65,7 +89,7 @@ class Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Redraw the bar."""
-        text = html.escape(str(progress)).replace("\n", "<br>")
+        text = html.escape(plain(str(progress))).replace("\n", "<br>")
         done = f'<progress max="{self._total}" value="{progress.n_valid}"></progress> {text}'
         if self._handle is None:
             self._handle = display(HTML(done), display_id=True)
@@ -73,9 +97,22 @@ class Bar:
             self._handle.update(HTML(done))
 
 
+def _usd(value: float) -> str:
+    """Cents for large sums; a small one is never shown as nothing."""
+    if 0 < value < 0.0001:
+        return "< $0.0001"
+    return f"${value:,.2f}" if abs(value) >= 100 else f"${value:,.4f}"
+
+
 def _html(frame: pd.DataFrame, title: str, alerts: list[bool]) -> str:
-    numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns}
-    head = "".join(_cell("th", str(name), numeric[name], red=False) for name in frame.columns)
+    kinds = frame.dtypes
+    numeric = {
+        name: pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
+        for name, kind in kinds.items()
+    }
+    head = "".join(
+        _cell("th", plain(str(name)), numeric[name], red=False) for name in frame.columns
+    )
     rows = [
         "".join(
             _cell("td", cell(str(name), value), numeric[name], red)
@@ -85,7 +122,7 @@ def _html(frame: pd.DataFrame, title: str, alerts: list[bool]) -> str:
     ]
     none = f'<tr><td colspan="{len(frame.columns)}">none</td></tr>'
     body = "".join(f"<tr>{row}</tr>" for row in rows) or none
-    caption = f'<caption style="{_CAPTION}">{html.escape(title)}</caption>'
+    caption = f'<caption style="{_CAPTION}">{html.escape(plain(title))}</caption>'
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -48,3 +48,20 @@ def make_run(tmp_path, monkeypatch) -> Callable:
 
     monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(tmp_path / "outputs"))
     return functools.partial(sending.make_run, tmp_path / "guests")
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory):
+    """A tiny study, run twice by all notebooks; see `whole`. A key stands in the environment."""
+    import whole
+
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOTEBOOK_OUTPUTS", str(outputs))
+        patch.setenv("OPENAI_API_KEY", whole.KEY)
+        service = whole.start_service(outputs)
+        try:
+            found = whole.run_twice(whole.write_study(outputs / "studies" / "guests"), service)
+        finally:
+            os.kill(service["pid"], signal.SIGTERM)
+    return found

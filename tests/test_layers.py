@@ -61,7 +61,7 @@ AT_WORK = {
     "duckdb": ["collect", "consensus", "corpus/totals", "votes"],
     "filelock": ["dispatch", APART],
     "fsspec": ["corpus/places"],
-    "httpx2": ["service"],
+    "httpx2": ["service", APART],
     "jsonschema": [APART],
     "matplotlib": ["charts"],
     "nbconvert": ["report"],
@@ -79,7 +79,7 @@ AT_WORK = {
     "toktok": ["tokens", APART],
     "traitlets": ["pipeline", "report"],
     "uvicorn": [APART],
-    "yaml": ["runs", "yamls"],
+    "yaml": ["runs", "yamls", APART],
 }
 
 # Words after which a file is another one than before; only code that runs.replacing guards may.

@@ -104,9 +104,6 @@ def lines_of(client, file_id):
     return [json.loads(one) for one in text.removesuffix("\n").split("\n")]
 
 
-# --- the specification itself ------------------------------------------------------------------
-
-
 def test_the_recordings_contradict_the_specification_and_not_the_repaired_one(shared, accepts):
     """Each recorded batch and file object is refused before the repairs and accepted after them."""
     published = specification.read(shared)
@@ -138,9 +135,6 @@ def test_each_repair_is_needed(shared):
     assert {status for one in paths for status in one["responses"]} == {"200", "429"}
     content = published["paths"][specification.CONTENT]["get"]["responses"]["200"]["content"]
     assert list(content) == ["application/json"]
-
-
-# --- the service -------------------------------------------------------------------------------
 
 
 def test_the_whole_life_of_a_batch_is_accepted(client, accepts):

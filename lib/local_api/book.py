@@ -18,11 +18,12 @@ CREATE TABLE IF NOT EXISTS book (
 """
 TOKENS = ("n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens")
 PER_ID = """
-SELECT custom_id, sum(status = 200) AS n_executions, sum(status != 200) AS n_refusals,
-  sum(n_input_tokens) AS n_input_tokens, sum(n_output_tokens) AS n_output_tokens,
+SELECT e.custom_id, sum(e.status = 200) AS n_executions, sum(e.status != 200) AS n_refusals,
+  sum(e.n_input_tokens) AS n_input_tokens, sum(e.n_cached_tokens) AS n_cached_tokens,
+  sum(e.n_output_tokens) AS n_output_tokens, sum(e.n_reasoning_tokens) AS n_reasoning_tokens,
   group_concat(DISTINCT b.id) AS batches
-FROM book JOIN batches b ON b.n = book.batch GROUP BY custom_id HAVING n_executions > ?
-ORDER BY custom_id
+FROM book e JOIN batches b ON b.n = e.batch GROUP BY e.custom_id HAVING n_executions > ?
+ORDER BY e.custom_id
 """
 SUMS = """
 SELECT count(DISTINCT custom_id) AS n_custom_ids, coalesce(sum(status = 200), 0) AS n_executions,
@@ -54,7 +55,9 @@ def write(db: sqlite3.Connection, made: Iterable[tuple]) -> None:
 def read(db: sqlite3.Connection, more_than: int) -> dict:
     """The whole book, with the custom_ids that were executed more often than so many times."""
     rows = db.execute(PER_ID, (more_than,)).fetchall()
-    ids = {row["custom_id"]: {**row, "batches": row["batches"].split(",")} for row in map(dict, rows)}
+    ids = {
+        row["custom_id"]: {**row, "batches": row["batches"].split(",")} for row in map(dict, rows)
+    }
     for entry in ids.values():
         del entry["custom_id"]
     sums = dict(db.execute(SUMS).fetchone())
@@ -66,17 +69,23 @@ def _entries(records: bytes) -> Iterator[tuple]:
     for record in records.split(b"\n")[:-1]:
         line = orjson.loads(b"{" + record[1:])
         response = line["response"]
-        usage = (response["body"] or {}).get("usage") or {}
-        yield (line["custom_id"], response["status_code"], *_counts(usage))
+        yield (line["custom_id"], response["status_code"], *_counts(_part(response, "body")))
 
 
-def _counts(usage: dict) -> tuple[int, int, int, int]:
+def _counts(body: dict) -> tuple[int, ...]:
     """Input, cached, output and reasoning tokens, in the words of either endpoint."""
-    word = ("prompt", "completion") if "prompt_tokens" in usage else ("input", "output")
-    details = [usage.get(f"{one}_tokens_details") or {} for one in word]
-    return (
-        usage.get(f"{word[0]}_tokens", 0),
-        details[0].get("cached_tokens", 0),
-        usage.get(f"{word[1]}_tokens", 0),
-        details[1].get("reasoning_tokens", 0),
+    usage = _part(body, "usage")
+    sent, made = ("prompt", "completion") if "prompt_tokens" in usage else ("input", "output")
+    found = (
+        usage.get(f"{sent}_tokens"),
+        _part(usage, f"{sent}_tokens_details").get("cached_tokens"),
+        usage.get(f"{made}_tokens"),
+        _part(usage, f"{made}_tokens_details").get("reasoning_tokens"),
     )
+    return tuple(n if isinstance(n, int) and n > 0 else 0 for n in found)
+
+
+def _part(value: dict, name: str) -> dict:
+    """A member that is an object; empty when it is none, as an upstream may answer anything."""
+    part = value.get(name)
+    return part if isinstance(part, dict) else {}

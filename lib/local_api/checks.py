@@ -5,7 +5,7 @@ context window. Members that the rules do not name are left alone.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -14,6 +14,7 @@ from lib.local_api import schemas, texts
 from lib.local_api.annotators import tokens
 
 ROLES = ("system", "assistant", "user", "function", "tool", "developer")
+MAX_LEVELS = 200  # orjson reads 1,024 levels and writes 254, of which an answer adds a few
 FORMATS = ("json_object", "json_schema", "text")
 
 
@@ -31,6 +32,27 @@ def problem(body: Mapping, n_bytes: int, model: models.Model) -> errors.ServiceE
     except errors.ServiceError as refusal:
         return refusal
     return None
+
+
+def is_too_deep(packed: bytes, value: object) -> bool:
+    """Whether a parsed JSON text has more levels than this service can write again.
+
+    >>> is_too_deep(b"[[5]]", [[5]])
+    False
+    """
+    if packed.count(b"[") + packed.count(b"{") <= MAX_LEVELS:
+        return False
+    n_levels, layer = 0, [value]
+    while layer := [
+        inner for outer in layer if isinstance(outer, dict | list) for inner in _in(outer)
+    ]:
+        n_levels += 1
+    return n_levels >= MAX_LEVELS
+
+
+def _in(outer: dict | list) -> Iterable[object]:
+    """The values directly within an object or an array."""
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _check_messages(messages: object) -> None:
@@ -116,15 +138,17 @@ def _check_schema(holder: object) -> None:
     schema = holder.get("schema")
     if schema is not None and not isinstance(schema, dict):
         raise texts.wrong_type("response_format.json_schema.schema", "an object", schema)
-    fault = _strict_fault(name, orjson.dumps(schema)) if holder.get("strict") else None
+    fault = _schema_fault(name, orjson.dumps(schema), bool(holder.get("strict")))
     if fault:
         raise texts.refusal(400, fault, "response_format", "invalid_json_schema")
 
 
 @functools.lru_cache(maxsize=64)
-def _strict_fault(name: str, schema: bytes) -> str | None:
-    """The fault of a strict schema; kept, because all requests of a batch tend to share one."""
-    return schemas.problem(name, orjson.loads(schema))
+def _schema_fault(name: str, packed: bytes, strict: bool) -> str | None:
+    """The fault of a schema; kept, because all requests of a batch tend to share one."""
+    schema = orjson.loads(packed)
+    fault = schemas.problem(name, schema) if strict else None
+    return fault or (schemas.malformed(name, schema) if schema is not None else None)
 
 
 def _check_context(body: Mapping, n_bytes: int, model: models.Model) -> None:

@@ -3,11 +3,13 @@
 A single request passes the same checks and annotators as a line of a batch.
 """
 
+import math
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lib import errors, models
-from lib.local_api import answering, clock, context, params, texts, workers
+from lib.local_api import answering, clock, context, params, relay, texts, workers
 
 
 def as_object(model: models.Model, name: str) -> dict:
@@ -34,7 +36,7 @@ async def model(request: Request) -> Response:
 
 
 async def create(request: Request) -> Response:
-    """POST /v1/chat/completions, answered as a whole."""
+    """POST /v1/chat/completions, answered as a whole; an upstream is asked once."""
     service = request.app.state.service
     body = await params.json_object(request, context.MAX_LINE_BYTES)
     name = body.get("model")
@@ -42,10 +44,17 @@ async def create(request: Request) -> Response:
         raise texts.missing("model")
     if not isinstance(name, str):
         raise texts.wrong_type("model", "a string", name)
-    _known(name)
+    if service.upstream is None:
+        _known(name)
     if body.get("stream"):
         message = texts.ours("The local service does not stream: leave out 'stream'.")
         raise texts.refusal(400, message, "stream", "unsupported_value")
+    if service.upstream:
+        reply = await relay.pass_on(service, body)
+        answer = params.compact(reply.body, reply.status)
+        if reply.retry_after is not None:
+            answer.headers["retry-after"] = f"{math.ceil(reply.retry_after)}"
+        return answer
     now = int(clock.now(service.clock))
     status, answer = await workers.run(service, answering.answer_single, body, now)
     return params.compact(answer, status)

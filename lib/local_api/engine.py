@@ -15,6 +15,7 @@ import os
 from lib import errors, models
 from lib.local_api import (
     answering,
+    book,
     clock,
     context,
     ending,
@@ -24,6 +25,7 @@ from lib.local_api import (
     validate,
     workers,
 )
+from lib.local_api.faults import lines, stages
 
 N_TRIES = 5
 SUMS = (
@@ -86,9 +88,10 @@ async def _validate(service: context.Service, row: dict) -> None:
     """Read the input file, then fail the batch or admit it to the queue."""
     settings = service.settings
     await _pause(service, row["id"], row["created_at"] + settings.validating_seconds)
+    await stages.hold(service, row, "stuck_validating")
     now = clock.now(service.clock)
     file = store.live_file(service.db, row["input_file_id"], now)
-    if file is None:
+    if file is None or stages.struck(service, row, "file_not_found"):
         message = texts.CANNOT_FIND_FILE.format(row["input_file_id"], texts.ORGANIZATION)
         return _fail(service, row, validate.error_list("invalid_request", message, "file_id"))
     if file["purpose"] != "batch":
@@ -97,7 +100,7 @@ async def _validate(service: context.Service, row: dict) -> None:
     path = store.content_path(service.state, file["id"])
     any_model = service.upstream is not None
     report, faults = await workers.run(service, validate.packed, path, row["endpoint"], any_model)
-    if faults:
+    if faults := faults or stages.validation_errors(service, row, report.n_lines):
         return _fail(service, row, faults)
     return _admit(service, row, report)
 
@@ -108,12 +111,14 @@ def _admit(service: context.Service, row: dict, report: validate.Report) -> None
         return
     now = clock.now(service.clock)
     name, limit = _queue(service, report.model)
+    limit = stages.queue_limit(service, row, limit)
     n_tokens = report.n_input_tokens
     if service.settings.count_output:
         n_tokens += report.n_max_output_tokens
     enqueued = store.enqueued_tokens(service.db, name, now)
-    if limit is not None and enqueued + n_tokens > limit:
-        message = texts.QUEUE_FULL.format(report.model, texts.ORGANIZATION, limit)
+    is_full = limit is not None and enqueued + n_tokens > limit
+    if is_full or stages.struck(service, row, "queue_full"):
+        message = texts.QUEUE_FULL.format(report.model, texts.ORGANIZATION, limit or 0)
         _fail(service, row, validate.error_list("token_limit_exceeded", message, None))
         return
     store.change_batch(
@@ -167,10 +172,14 @@ async def _progress(service: context.Service, row: dict) -> None:
             chunk = await pieces.answered(service, row, piece)
             row = store.batch(service.db, batch_id)
             await _pause(service, batch_id, _due(service, row, piece.n_lines))
+            await stages.hold(service, row, "stuck_in_progress")
             if _is_cancelling(service, batch_id):
                 return
             if clock.now(service.clock) >= row["expires_at"]:
                 await _expire(service, row)
+                return
+            if early := stages.early_end(service, row, piece.n_lines):
+                await ending.end(service, row, *early)
                 return
             if chunk is not None:
                 _commit(service, row, piece, chunk)
@@ -192,18 +201,21 @@ def _commit(
     service: context.Service, row: dict, piece: pieces.Piece, chunk: answering.Chunk
 ) -> None:
     """Append the answers of a piece to what the database counts, then count them too."""
+    chunk = lines.not_run(service, row, chunk)
+    written = lines.written(service, row, chunk.records)
     path = store.work_path(service.state, row["id"])
     with path.open("r+b" if path.exists() else "w+b") as records:
         records.truncate(row["n_work_bytes"])
         records.seek(row["n_work_bytes"])
-        records.write(chunk.records)
+        records.write(written)
         records.flush()
         os.fsync(records.fileno())
     store.change_batch(
         service.db,
         row["id"],
         n_input_bytes_done=row["n_input_bytes_done"] + piece.n_bytes,
-        n_work_bytes=row["n_work_bytes"] + len(chunk.records),
+        n_work_bytes=row["n_work_bytes"] + len(written),
+        booked=book.entries(row["n"], chunk.records),
         **{name: row[name] + getattr(chunk, name) for name in SUMS},
     )
 
@@ -229,6 +241,7 @@ async def _expire(service: context.Service, row: dict) -> None:
 async def _finalize(service: context.Service, row: dict) -> None:
     """Write the files of a batch whose lines are all answered."""
     await _pause(service, row["id"], row["finalizing_at"] + service.settings.finalizing_seconds)
+    await stages.hold(service, row, "stuck_finalizing")
     await ending.end(service, row, None, "completed", "completed_at")
 
 
@@ -236,6 +249,7 @@ async def _cancel(service: context.Service, row: dict) -> None:
     """End a cancelled batch: without files if it never started, otherwise with what it has."""
     due = row["cancelling_at"] + service.settings.cancelling_seconds
     await asyncio.sleep(clock.real_seconds_until(service.clock, due))
+    await stages.hold(service, row, "stuck_cancelling")
     if row["in_progress_at"] is None:
         now = clock.now(service.clock)
         store.change_batch(service.db, row["id"], status="cancelled", cancelled_at=now)

@@ -9,7 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lib.local_api import texts
+from lib.local_api import checks, texts
 
 MIN_SECONDS, MAX_SECONDS = 3_600, 2_592_000
 
@@ -72,6 +72,9 @@ async def json_object(request: Request, max_bytes: int) -> dict:
     except orjson.JSONDecodeError as error:
         message = texts.ours("We could not parse the JSON body of your request.")
         raise texts.refusal(400, message) from error
+    if checks.is_too_deep(body, value):
+        message = f"The body of the request has more than {checks.MAX_LEVELS} levels of nesting."
+        raise texts.refusal(400, texts.ours(message))
     if not isinstance(value, dict):
         message = f"The body must be a JSON object, but it is {texts.json_type(value)}."
         raise texts.refusal(400, texts.ours(message))

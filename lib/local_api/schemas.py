@@ -1,7 +1,8 @@
 """The subset of JSON Schema that strict structured output accepts.
 
 Finds the first fault of a schema in the order in which it is written, as the API does, and words it
-as the API would. It does not check values against a schema.
+as the API would. A schema that need not be strict must at least be one. It does not check values
+against a schema.
 """
 
 import re
@@ -24,6 +25,18 @@ FORMATS = (
     "ipv6",
     "uuid",
 )
+TEXTS = ("$ref", "pattern", "format", "title", "description")
+NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+COUNTS = ("minItems", "maxItems")
+# What JSON Schema allows as the value of a keyword, and how that is called.
+SHAPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("properties", "$defs", "definitions"), (dict, "an object")),
+    **dict.fromkeys(("required", "enum", "anyOf"), (list, "an array")),
+    **dict.fromkeys(TEXTS, (str, "a string")),
+    **dict.fromkeys(NUMBERS, ((int, float), "a number")),
+    **dict.fromkeys(COUNTS, (int, "an integer")),
+}
+MAX_STEPS = 100
 SCHEMA_TABLES = ("properties", "$defs", "definitions")
 KEYWORDS = frozenset(
     (
@@ -46,6 +59,38 @@ required to be supplied and to be false."
     """
     fault = next(_faults(schema), None)
     return None if fault is None else f"Invalid schema for response_format '{name}': {fault}"
+
+
+def malformed(name: str, schema: dict) -> str | None:
+    """What is said of a schema called `name` that is no JSON Schema, or None when it is one.
+
+    >>> malformed("answer", {"properties": 5})
+    "Invalid schema for response_format 'answer': In context=(), 'properties' must be an object. \
+(text chosen by the local service)"
+    """
+    for path, _, node in _nodes(schema):
+        fault = _shape_fault(node)
+        if len(path) > MAX_STEPS:
+            fault = f"the schema has more than {MAX_STEPS} steps of nesting."
+        if fault:
+            message = f"Invalid schema for response_format '{name}': In context={path}, {fault}"
+            return texts.ours(message)
+    return None
+
+
+def _shape_fault(node: object) -> str | None:
+    """The first keyword of a schema whose value cannot be one, not of the schemas within it."""
+    if not isinstance(node, dict):
+        return f"{texts.json_type(node)} is not a schema."
+    for keyword, (kind, called) in SHAPES.items():
+        value = node.get(keyword)
+        if keyword in node and (isinstance(value, bool) or not isinstance(value, kind)):
+            return f"'{keyword}' must be {called}."
+    kinds = node.get("type", [])
+    strange = [
+        kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind not in TYPES
+    ]
+    return f"{strange[0]!r} is not a type." if strange else None
 
 
 def _faults(schema: object) -> Iterator[str]:
@@ -72,7 +117,7 @@ def _nodes(root: dict) -> Iterator[tuple[Path, int, object]]:
     while waiting:
         path, level, node = waiting.pop()
         yield path, level, node
-        if not isinstance(node, dict) or level > MAX_LEVELS + 1:
+        if not isinstance(node, dict) or len(path) > MAX_STEPS:
             continue
         waiting += [
             ((*path, *steps), level + deeper, child)
@@ -135,7 +180,8 @@ def _object_faults(node: dict) -> Iterator[str]:
     required = node.get("required", [] if not properties else None)
     listed = required if isinstance(required, list) else []
     absent = [f" Missing '{name}'." for name in properties if name not in listed]
-    extra = [f" Extra required key '{name}' supplied." for name in listed if name not in properties]
+    strange = [name for name in listed if not isinstance(name, str) or name not in properties]
+    extra = [f" Extra required key '{name}' supplied." for name in strange]
     if absent or extra or not isinstance(required, list):
         yield (
             "'required' is required to be supplied and to be an array including every key in"

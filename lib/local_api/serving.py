@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sqlite3
@@ -23,7 +24,9 @@ from pathlib import Path
 import filelock
 import uvicorn
 
-from lib.local_api import app, clock, context, engine, launch, store, workers
+from lib import errors
+from lib.local_api import app, clock, context, engine, launch, store, upstream, workers
+from lib.local_api.faults import keeping
 
 LOOPBACK = "127.0.0.1"
 WATCH_SECONDS = 0.1
@@ -42,6 +45,8 @@ class Process:
     idle_exit_seconds: float
     endpoint: Path | None
     settings: context.Settings
+    upstream: upstream.Settings | None
+    faults: Path | None
 
 
 def run(process: Process) -> int:
@@ -58,6 +63,8 @@ def run(process: Process) -> int:
             f"Another local service already works on {state}: use that one, or another --state.",
             launch.EXIT_BUSY,
         )
+    except errors.ServiceError as error:
+        return _sorry(str(error), EXIT_CANNOT)
     except (OSError, sqlite3.DatabaseError) as error:
         return _sorry(f"The local service cannot work on {state}: {error}.", EXIT_CANNOT)
 
@@ -70,6 +77,7 @@ def _sorry(sentence: str, exit_code: int) -> int:
 
 def _hold(process: Process, state: Path) -> int:
     """Open the state and the socket, and serve."""
+    rules = keeping.from_file(process.faults) if process.faults else None
     db = store.opened(state)
     now = clock.resumed(store.saved_clock(db), process.speed)
     store.keep_setting(db, "clock", json.dumps(asdict(now)))
@@ -79,9 +87,10 @@ def _hold(process: Process, state: Path) -> int:
     listener = _listener(process.port, int(store.setting(db, "port") or 0))
     store.keep_setting(db, "port", str(listener.getsockname()[1]))
     service = context.Service(state, token, process.settings, now, db, workers.pool())
+    keeping.restore(service, rules)
     endpoints = [path for path in (state / launch.ENDPOINT, process.endpoint) if path]
     try:
-        asyncio.run(_serve(service, listener, endpoints, process.idle_exit_seconds))
+        asyncio.run(_connected(process, service, listener, endpoints))
     finally:
         for endpoint in endpoints:
             _withdraw(endpoint)
@@ -105,6 +114,21 @@ def _listener(port: int, last_port: int) -> socket.socket:
         else:
             return listener
     raise AssertionError("port 0 binds or raises")
+
+
+async def _connected(
+    process: Process, service: context.Service, listener: socket.socket, endpoints: list[Path]
+) -> None:
+    """Serve, with an open connection to the upstream if there is one."""
+    async with contextlib.AsyncExitStack() as stack:
+        if process.upstream:
+            service.upstream = await stack.enter_async_context(upstream.opened(process.upstream))
+        await _serve(service, listener, endpoints, process.idle_exit_seconds)
+        # Before the connection closes, or what is under way would be answered with a fault.
+        tasks = list(service.tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _serve(
@@ -155,6 +179,8 @@ async def _close_port(server: uvicorn.Server, port: int, seconds: float) -> None
         one.close()
     _hang_up(server, None)
     await asyncio.sleep(seconds)
+    if server.should_exit or any(one.is_serving() for one in server.servers):
+        return
     config = server.config
     protocol = functools.partial(
         config.http_protocol_class,
@@ -204,10 +230,18 @@ def _announce(service: context.Service, port: int, endpoints: list[Path]) -> Non
         _write_endpoint(endpoint, {"base_url": base_url, "token": service.token})
     sys.stdout.write(
         f"The local Batch API is ready. Any OpenAI client speaks to it after:\n\n"
-        f"  export OPENAI_BASE_URL={base_url}\n  export OPENAI_API_KEY={service.token}\n\n"
-        f"Its answers are simulated. State: {service.state}. Ctrl+C ends it.\n"
+        f"  export OPENAI_BASE_URL={base_url}\n"
+        f"  export OPENAI_API_KEY={shlex.quote(service.token)}\n\n"
+        f"Its answers {_whose(service)}. State: {service.state}. Ctrl+C ends it.\n"
     )
     sys.stdout.flush()
+
+
+def _whose(service: context.Service) -> str:
+    """Where the answers come from."""
+    if service.upstream is None:
+        return "are simulated"
+    return f"come from {service.upstream.settings.base_url}"
 
 
 def _write_endpoint(endpoint: Path, facts: dict) -> None:

@@ -26,6 +26,7 @@ ALL_MODELS = ""
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 600.0
 N_TRIES = 6
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MOST_JITTER_SECONDS = 0.5, 30.0, 1.0
+MOST_ASKED_SECONDS = 86_400.0
 AWAY_OR_BUSY = (429, 502, 503, 504)
 RETRIED = (408, 409)
 HOPELESS_CODES = ("insufficient_quota",)
@@ -165,7 +166,7 @@ def judged(upstream: Upstream, status: int, content: bytes, headers: Mapping[str
 
 
 def retry_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long a service asks to be left alone: `Retry-After` in seconds or as a date.
+    """How long a service asks to be left alone, a day at most: `Retry-After`, seconds or a date.
 
     >>> retry_seconds({"retry-after": "7"}), retry_seconds({"retry-after-ms": "250"})
     (7.0, 0.25)
@@ -174,13 +175,14 @@ def retry_seconds(headers: Mapping[str, str]) -> float | None:
     """
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1)):
         with contextlib.suppress(KeyError, ValueError):
-            return min(max(0.0, float(headers[name]) * factor), 86_400.0)
+            return min(max(0.0, float(headers[name]) * factor), MOST_ASKED_SECONDS)
     try:
         until = email.utils.parsedate_to_datetime(headers["retry-after"])
     except (KeyError, ValueError):
         return None
     until = until if until.tzinfo else until.replace(tzinfo=datetime.UTC)
-    return max(0.0, (until - datetime.datetime.now(datetime.UTC)).total_seconds())
+    seconds = (until - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return min(max(0.0, seconds), MOST_ASKED_SECONDS)
 
 
 def pause(n_tries: int, retry_after: float | None) -> float:

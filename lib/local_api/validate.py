@@ -16,7 +16,7 @@ from typing import BinaryIO
 import orjson
 
 from lib import errors, models
-from lib.local_api import answering, clock, context, responses, texts
+from lib.local_api import answering, checks, clock, context, responses, texts
 from lib.local_api.annotators import tokens
 
 MEMBERS = ("custom_id", "method", "url", "body")
@@ -103,6 +103,9 @@ def parsed(
         request = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None, [texts.line_error("invalid_json_line", texts.NOT_JSON_LINE, None, number)]
+    if checks.is_too_deep(line, request):
+        message = f"This line has more than {checks.MAX_LEVELS} levels of nesting."
+        return None, [texts.line_error("invalid_request", texts.ours(message), None, number)]
     if not isinstance(request, dict):
         message = f"This line must be a JSON object, but it is {texts.json_type(request)}."
         return None, [texts.line_error("invalid_request", texts.ours(message), None, number)]

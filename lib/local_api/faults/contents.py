@@ -1,4 +1,4 @@
-"""Downloads that end early, are too short or changed, as they pass by; nothing is held in memory."""
+"""Downloads that end early, are too short or changed, as they pass by; none is held in memory."""
 
 from collections.abc import Callable
 

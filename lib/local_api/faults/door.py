@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import orjson
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib import errors
@@ -68,14 +67,15 @@ def through(app: ASGIApp, service: context.Service) -> ASGIApp:
     return door
 
 
-def _switched(
-    service: context.Service, asked: calls.Call, header: str
-) -> list[switches.Switch]:
+def _switched(service: context.Service, asked: calls.Call, header: str) -> list[switches.Switch]:
     """The switches for a request: those of its header, of its batch and of the service."""
     own = switches.from_text(header)
     for name, rule in own.items():
         if rule.fault.stage in ("batch", "line"):
             what = f"{name!r} is a fault of batches: name it in the metadata {switches.METADATA!r}."
+            raise texts.refusal(400, texts.ours(what), switches.HEADER, "invalid_fault")
+        if asked.operation not in rule.only:
+            what = f"{name!r} strikes {', '.join(rule.only)}, but this is {asked.operation}."
             raise texts.refusal(400, texts.ours(what), switches.HEADER, "invalid_fault")
     found = [switches.Switch(rule) for rule in own.values()]
     found += calls.attached(service, asked).values()
@@ -95,7 +95,8 @@ async def _visit(visit: Visit) -> None:
         visit = await _twice(visit)
     if visit.asked.operation == table.CONTENT:
         return await _download(visit)
-    if any(switch.rule.fault.stage in ("answer", "view") for switch in visit.switched):
+    own = visit.asked.operation == table.LIST_BATCHES and visit.service.faults.attached
+    if own or any(switch.rule.fault.stage in ("answer", "view") for switch in visit.switched):
         return await _answer(visit)
     return await visit.app(visit.scope, visit.receive, visit.send)
 
@@ -117,7 +118,8 @@ async def _stop(visit: Visit, rule: switches.Rule) -> None:
     if name not in CLOSED:
         await _drained(visit.receive)
         answer = refusals.instead(rule, visit.asked)
-        return await answer(visit.scope, visit.receive, visit.send)
+        await answer(visit.scope, visit.receive, visit.send)
+        return
     if name == "request_hangs":
         await _drained(visit.receive)
         with contextlib.suppress(TimeoutError):

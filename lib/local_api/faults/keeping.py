@@ -52,10 +52,15 @@ def keep(service: context.Service) -> None:
     store.keep_setting(service.db, SETTING, json.dumps(kept))
 
 
-def restore(service: context.Service) -> None:
-    """Go on with what the last process kept, and with what batches ask for in their metadata."""
+def restore(service: context.Service, rules: dict[str, switches.Rule] | None) -> None:
+    """Begin with these rules, or go on with those that the last process kept.
+
+    What batches ask for in their metadata comes back in either case.
+    """
+    if rules is not None:
+        switch_on(service, rules)
     for name, kept in json.loads(store.setting(service.db, SETTING) or "{}").items():
-        if name in table.FAULTS:
+        if name in table.FAULTS and rules is None:
             rule = switches.rule(name, kept.pop("options"), 0)
             service.faults.on[name] = switches.Switch(rule, **kept)
     for row in store.batches_with_metadata(service.db, switches.METADATA):

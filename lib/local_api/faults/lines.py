@@ -14,9 +14,7 @@ from lib.local_api import answering, book, context, texts
 from lib.local_api.faults import keeping, refusals, stages, switches, table
 
 FOREIGN = "votebook-foreign-{}"
-TOO_FAST = (
-    "You've exceeded the 1000 request/min rate limit, please slow down and try again."  # as reported
-)
+TOO_FAST = "You've exceeded the 1000 request/min rate limit, please slow down and try again."
 NOT_RUN = {
     "lines_429": texts.refusal(429, TOO_FAST, None, "rate_limit_exceeded", "rate_limit_error"),
     "lines_500": texts.refusal(500, texts.SERVER_ERROR, kind="server_error"),
@@ -44,7 +42,9 @@ def not_run(service: context.Service, row: dict, chunk: answering.Chunk) -> answ
     made = []
     for record in _parsed(chunk.records):
         name = "lines_no_access" if all_refused else _first(switched, row, record)
-        made.append(_refused(name, record) if name and record.flag == answering.COMPLETED else record)
+        made.append(
+            _refused(name, record) if name and record.flag == answering.COMPLETED else record
+        )
     keeping.keep(service)
     return _summed(chunk, made)
 
@@ -111,17 +111,18 @@ def _contradicting(line: dict, other: dict) -> dict:
     return _answered(line, _with_content(own["body"], "{}"))
 
 
-def _said(body: dict) -> object:
-    """What an answer says."""
-    return body["choices"][0]["message"]["content"] if "choices" in body else body["output"]
+def _said(body: dict) -> list:
+    """What an answer says, piece by piece."""
+    if "choices" in body:
+        return [one["message"]["content"] for one in body["choices"]]
+    parts = [part for item in body["output"] for part in item.get("content") or []]
+    return [part.get("text") for part in parts]
 
 
 def _with_content(body: dict, content: str) -> dict:
     """An answer that says something else."""
     if "choices" in body:
-        (choice,) = body["choices"]
-        message = {**choice["message"], "content": content}
-        return {**body, "choices": [{**choice, "message": message}]}
+        return _with_message(body, {"content": content})
     part = {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
     last = {**body["output"][-1], "content": [part]}
     return {**body, "output": [*body["output"][:-1], last]}
@@ -129,12 +130,18 @@ def _with_content(body: dict, content: str) -> dict:
 
 def _cut_short(body: dict) -> dict:
     """An answer whose completion limit was reached before its first word."""
-    if "choices" not in body:
-        reason = {"reason": "max_output_tokens"}
-        return {**body, "status": "incomplete", "incomplete_details": reason, "output": []}
-    (choice,) = body["choices"]
-    message = {**choice["message"], "content": None}
-    return {**body, "choices": [{**choice, "message": message, "finish_reason": "length"}]}
+    if "choices" in body:
+        return _with_message(body, {"content": None}, finish_reason="length")
+    reason = {"reason": "max_output_tokens"}
+    return {**body, "status": "incomplete", "incomplete_details": reason, "output": []}
+
+
+def _with_message(body: dict, members: dict, **changes: str) -> dict:
+    """A chat completion with other members in its message, and in the choice around it."""
+    choices = [
+        {**one, "message": {**one["message"], **members}, **changes} for one in body["choices"]
+    ]
+    return {**body, "choices": choices}
 
 
 def _refused(name: str, record: Record) -> Record:

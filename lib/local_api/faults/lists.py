@@ -4,6 +4,7 @@ So pages stay as long as asked for, and `has_more` stays true, as with a service
 fault.
 """
 
+import re
 import urllib.parse
 
 from starlette.types import Scope
@@ -16,17 +17,14 @@ def query(
     service: context.Service, scope: Scope, asked: calls.Call, switched: list[switches.Switch]
 ) -> bytes:
     """The query of a list request after all list faults that strike it."""
-    words = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
+    given = scope["query_string"]
+    words = first = dict(urllib.parse.parse_qsl(given.decode("latin-1"), keep_blank_values=True))
     for switch in switched:
-        if switch.rule.fault.stage != "list":
-            continue
-        rows = _rows(service, asked, words)
-        ids = [row["id"] for row in rows]
-        after = _after(service, switch.rule, rows, words.get("after"))
-        if after != words.get("after") and switches.strikes(switch):
-            words = {name: word for name, word in words.items() if name != "after"}
-            words |= {"after": after} if after in ids else {}
-    return urllib.parse.urlencode(words).encode()
+        if switch.rule.fault.stage == "list":
+            changed = _changed(service, switch.rule, _rows(service, asked, words), words)
+            if changed != words and switches.strikes(switch):
+                words = changed
+    return given if words == first else urllib.parse.urlencode(words).encode()
 
 
 def _rows(service: context.Service, asked: calls.Call, words: dict[str, str]) -> list:
@@ -38,18 +36,37 @@ def _rows(service: context.Service, asked: calls.Call, words: dict[str, str]) ->
     return store.page_of_files(service.db, now, words.get("purpose"), page)
 
 
-def _after(
-    service: context.Service, rule: switches.Rule, rows: list, after: str | None
-) -> str | None:
-    """The `after` with which a list shows the fault; the given one when there is nothing to do."""
+def _changed(
+    service: context.Service, rule: switches.Rule, rows: list, words: dict[str, str]
+) -> dict[str, str]:
+    """The words of a query with which a list shows the fault; as they are if it has no chance."""
     ids = [row["id"] for row in rows]
+    place = ids.index(words["after"]) if words.get("after") in ids else -1
     if rule.fault.name == "list_lags":
         newest = clock.now(service.clock) - rule.value
         hidden = [row["id"] for row in rows if row["created_at"] > newest]
-        return hidden[-1] if hidden and after not in ids[len(hidden) :] else after
-    if after not in ids:
-        return after
-    place = ids.index(after) + (-1 if rule.fault.name == "list_repeats" else 1)
+        return _lagging(ids, hidden, place, words)
     if place < 0:
-        return None
-    return ids[place] if place < len(ids) else after
+        return words
+    place += -1 if rule.fault.name == "list_repeats" else 1
+    if place < 0:
+        return {name: word for name, word in words.items() if name != "after"}
+    return {**words, "after": ids[place]} if place < len(ids) else words
+
+
+def _lagging(
+    ids: list[str], hidden: list[str], place: int, words: dict[str, str]
+) -> dict[str, str]:
+    """The query of a list in which these ids, the newest, are not to be seen."""
+    if not hidden:
+        return words
+    if ids[0] == hidden[0]:
+        return {**words, "after": ids[max(place, len(hidden) - 1)]}
+    n_left = len(ids) - len(hidden) - place - 1
+    if n_left <= 0:
+        return {**words, "after": ids[-1]}
+    limit = words.get("limit", "")
+    return {
+        **words,
+        "limit": str(min(n_left, int(limit) if re.fullmatch("[1-9][0-9]{0,8}", limit) else n_left)),
+    }

@@ -1,4 +1,4 @@
-"""The answers that stand in the place of an answer: what the service, or what is before it, says."""
+"""Answers in the place of an answer: what the service says, or a machine that is before it."""
 
 import datetime
 import email.utils
@@ -13,7 +13,11 @@ PAGE = (
     "<center><h1>{0}</h1></center>\r\n<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n"
 )
 PHRASES = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
-QUOTA = "You exceeded your current quota, please check your plan and billing details."
+QUOTA = (
+    "You exceeded your current quota, please check your plan and billing details. For more"
+    " information on this error, read the docs:"
+    " https://platform.openai.com/docs/guides/error-codes/api-errors."
+)
 NO_ACCESS = "Project `proj_local` does not have access to model `{}`"
 TOO_FAST = texts.ours("Rate limit reached for requests. Please try again later.")
 CONFLICT = texts.ours("Another request is changing this object.")

@@ -5,7 +5,6 @@ option or a number that makes no sense is refused, with the nearest one that doe
 """
 
 import difflib
-import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from lib.local_api.faults import table
 
 COMMON = ("count", "probability", "seed", "after", "only")
 HEADER, METADATA = "x-votebook-fault", "votebook_fault"
+MAX_VALUE, MAX_REAL = 1_000_000_000, 1e300
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def rule(name: str, options: object, seed: int) -> Rule:
     value = _real(f"{name}.{own}", options[own]) if own in options else (fault.option or ("", 0))[1]
     if not 0 <= probability <= 1 or (own == "share" and not 0 <= value <= 1):
         raise _wrong(name, f"a probability or a share of {name!r} must be from 0 to 1.")
-    if own != "by" and value < 0:
-        raise _wrong(f"{name}.{own}", f"{own!r} of {name!r} must not be below 0.")
+    if not -MAX_VALUE <= value <= MAX_VALUE or (own != "by" and value < 0):
+        raise _wrong(f"{name}.{own}", f"{own!r} of {name!r} must be from 0 to {MAX_VALUE:,}.")
     return Rule(
         fault,
         None if count is None else _whole_number(f"{name}.count", count),
@@ -192,7 +192,7 @@ def described(rule: Rule) -> dict:
 def _only(fault: table.Fault, names: object) -> tuple[str, ...]:
     """The operations that a rule is restricted to."""
     names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list | tuple) or not names and fault.only:
+    if not isinstance(names, list | tuple) or (not names and fault.only):
         raise _wrong(f"{fault.name}.only", f"'only' is a list of: {', '.join(fault.only)}.")
     for name in names:
         if name not in fault.only:
@@ -213,8 +213,9 @@ def _number(name: str, text: str) -> float | str:
 
 
 def _real(name: str, value: object) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A number that is finite."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not -MAX_REAL <= value <= MAX_REAL:
         raise _wrong(name, f"{name!r} must be a number, not {value!r:.60}.")
     return float(value)
 

@@ -182,7 +182,13 @@ LIST = _rows(
         ("seconds", 2.0),
         "a list without what was made less than so many service seconds ago",
     ),
-    ("list_repeats", "A31", LISTS, None, "a next page that begins with the last of the page before"),
+    (
+        "list_repeats",
+        "A31",
+        LISTS,
+        None,
+        "a next page that begins with the last of the page before",
+    ),
     ("list_drops", "A31", LISTS, None, "a next page without its first item"),
 )
 DOWNLOAD = _rows(
@@ -194,7 +200,13 @@ DOWNLOAD = _rows(
         ("bytes", 100.0),
         "the connection is closed after so many bytes of the announced length",
     ),
-    ("content_short", "A32", (CONTENT,), ("bytes", 100.0), "a whole answer with so many bytes only"),
+    (
+        "content_short",
+        "A32",
+        (CONTENT,),
+        ("bytes", 100.0),
+        "a whole answer with so many bytes only",
+    ),
     (
         "content_changed",
         "A32",
@@ -264,7 +276,7 @@ OF_A_BATCH = ("view", "content", "batch", "line")
 NOT_APPLICABLE = {
     "A02": "names are resolved before the service is reached: use a base URL whose host is unknown",
     "A03": "there is no TLS on loopback: use a base URL that begins with https",
-    "A04": "the system takes connections on loopback: use a base URL whose address does not answer",
-    "A34": "a batch that the client's ledger does not know: make one with the same metadata by hand",
+    "A04": "the system accepts for us on loopback: use a base URL whose address does not answer",
+    "A34": "a batch that the ledger of a client does not know: make one with the same metadata",
     "A35": "the key is the client's: resume with another one (401), or switch on not_ours (404)",
 }

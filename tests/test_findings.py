@@ -1,0 +1,259 @@
+"""Findings: gold, corrections, review, groups and verdicts as the notebooks show them."""
+
+import making
+import pandas as pd
+import pytest
+
+from lib import consensus, entities, findings, gold, runs, votes
+from lib.errors import StudyError
+from lib.runs import Run
+
+FIELDS = {
+    "mood": making.field(),
+    "age": making.field("integer"),
+    "note": making.field("text"),
+    "people": making.field("entities"),
+}
+BASE = making.study(FIELDS)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of a study in an empty folder, with three items."""
+    study = BASE.model_copy(update={"folder": str(tmp_path)})
+    made = Run("moods", tmp_path / "run", study)
+    runs.write_table(pd.DataFrame({"item": ["r1", "r2", "r3"]}), made.path("documents.parquet"))
+    return made
+
+
+def counted(run, answers):
+    """Votes, consensus and elected names; answers as in `making.votes`, none is missing."""
+    whole = {}
+    for (item, name), said in answers.items():
+        whole[item, name] = said
+        for other in FIELDS:
+            whole.setdefault((item, other), {})
+    table = making.votes(run.study, whole)
+    mentions = pd.DataFrame(
+        [
+            {**row, "key": key, "name": key.title(), "n": 0, "attributes": "{}", "weight": 1.0}
+            for row in table.query("field == 'people'").to_dict("records")
+            for key in (pd.io.json.ujson_loads(row["value"]) if row["value"] else [])
+        ],
+        columns=[*table.columns, "key", "name", "n", "attributes", "weight"],
+    )
+    named = entities.elect(mentions, table, run.study)
+    return table, consensus.decide(table, run.study), named
+
+
+def alike(value):
+    """Each annotator's answer: this value."""
+    return dict.fromkeys("abc", value)
+
+
+def test_without_gold_there_are_no_labels(run):
+    """An empty table with the columns of gold, and a sentence that says what follows."""
+    table = findings.labels(run, ["r1"])
+    assert table.empty
+    assert list(table) == gold.COLUMNS
+    nothing = pd.DataFrame({"field": [], "match": []})
+    assert findings.on_gold(pd.DataFrame(), nothing).startswith("There is no gold")
+
+
+def test_labels_of_other_items_are_left_out(run, tmp_path):
+    """Gold stands on r1 and r2, and only r2 was asked about."""
+    (tmp_path / "gold.csv").write_text("item,field,value\nr1,mood,calm\nr2,mood,angry\n")
+    assert findings.labels(run, ["r2"])["item"].tolist() == ["r2"]
+
+
+def test_gold_on_an_unknown_item_stops(run, tmp_path):
+    """With file, line and the nearest item."""
+    (tmp_path / "gold.csv").write_text("item,field,value\nr11,mood,calm\n")
+    with pytest.raises(StudyError, match=r"gold.csv, line 2: no item 'r11'.*\"r1\""):
+        findings.labels(run, ["r1"])
+
+
+def test_corrections_are_applied_when_there_are_some(run, tmp_path):
+    """Without the file nothing is corrected; with it one row is, and is flagged."""
+    _, decided, _ = counted(run, {("r1", "mood"): alike("calm")})
+    assert not findings.correct(run, decided)["corrected"].any()
+    header = "item,field,original,corrected,reason,who,date\n"
+    change = "r1,mood,calm,angry,misread,Ann,2026-11-22\n"
+    (tmp_path / "corrections.csv").write_text(header + change)
+    table = findings.correct(run, decided)
+    assert table.loc[table["corrected"], "value"].tolist() == ["angry"]
+
+
+def test_names_are_scored_for_the_panel_and_for_each_annotator(run):
+    """Kay is right; a and b name Kay, c names nobody: c has recall 0."""
+    said = {"a": '["kay"]', "b": '["kay"]', "c": "[]"}
+    table, _, named = counted(run, {("r1", "people"): said})
+    runs.write_table(votes_of(table), run.path("votes.parquet"))
+    labels = pd.DataFrame({"item": ["r1"], "field": ["people"], "value": ["Kay"]})
+    scores = findings.name_scores(run, named, labels)
+    strict = scores[scores["match"].eq("strict") & scores["field"].eq("all")].set_index("who")
+    assert strict["recall"].to_dict() == {"panel": 1, "a": 1, "b": 1, "c": 0}
+    said = findings.on_gold(pd.DataFrame(), scores)
+    assert said.startswith("Names of 1 labelled lists: the panel has F1 1.000, its best member, ")
+
+
+def votes_of(table):
+    """A vote table as a file has it."""
+    return table.assign(weight=1.0)
+
+
+def test_the_review_list_begins_with_what_nobody_decided(run):
+    """No quorum, tie, then the lowest margin; what all say alike is left out."""
+    answers = {
+        ("r1", "mood"): {"a": "calm", "b": "angry"},
+        ("r2", "mood"): {"a": "calm", "b": "calm", "c": "angry"},
+        ("r3", "mood"): alike("calm"),
+        ("r3", "age"): alike("7"),
+        ("r3", "note"): alike("same"),
+        ("r3", "people"): alike("[]"),
+    }
+    _, decided, named = counted(run, answers)
+    table = findings.review(run, decided, named)
+    assert list(table) == ["item", "field", "value", "status", "margin", "candidates"]
+    assert table["status"].tolist() == ["no_quorum"] * 6 + ["tie", "decided"]
+    assert table.iloc[-2:]["item"].tolist() == ["r1", "r2"]
+
+
+def test_items_whose_lists_nobody_answered_are_for_people(run):
+    """No names, and yet not settled: no quorum on a list stands in the review."""
+    _, decided, named = counted(run, {("r1", "mood"): alike("calm")})
+    table = findings.review(run, decided, named)
+    assert "people" in table.loc[table["status"].eq("no_quorum"), "field"].tolist()
+
+
+def test_numbers_that_differ_are_for_people(run):
+    """7, 7 and 7 are settled; 7, 7 and 90 have an average that nobody should trust unseen."""
+    answers = {("r1", "age"): alike("7"), ("r2", "age"): {"a": "7", "b": "7", "c": "90"}}
+    _, decided, named = counted(run, answers)
+    table = findings.review(run, decided, named).query("field == 'age' and status == 'decided'")
+    assert table["item"].tolist() == ["r2"]
+
+
+def test_names_near_the_threshold_come_before_clear_ones(run):
+    """Of three votes one is the threshold of a third, two are a third above it."""
+    said = {"a": '["kay","boyd"]', "b": '["kay"]', "c": "[]"}
+    _, decided, named = counted(run, {("r1", "people"): said})
+    table = findings.review(run, decided, named).query("field == 'people'")
+    assert table["value"].tolist() == ["Boyd", "Kay"]
+    assert table["margin"].round(3).tolist() == [0.0, 0.333]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@sum(a1)", "'@sum(a1)"),
+        ("\t=1", "'\t=1"),
+        ("Kay = 1", "Kay = 1"),
+    ],
+)
+def test_a_name_is_no_formula_in_a_spreadsheet(name, written, run):
+    """The review is a CSV file, and a document chooses its names."""
+    row = {"item": "r1", "field": "people", "key": "k", "name": name, "share": 0.5}
+    named = pd.DataFrame([{**row, "elected": True}])
+    _, decided, _ = counted(run, {("r1", "mood"): alike("calm")})
+    assert written in findings.review(run, decided, named)["value"].tolist()
+
+
+def with_groups(run, text, name="name"):
+    """The study with a groups table of this text."""
+    groups = {"path": "houses.csv", "id": "house", "name": name}
+    (run.folder.parent / "houses.csv").write_text(text, encoding="utf-8")
+    return type(BASE).model_validate({**run.study.model_dump(), "groups": groups})
+
+
+def test_groups_have_an_id_and_a_name(run):
+    """Other columns stay; without a name column the id is the name; no table, no groups."""
+    table = findings.groups(with_groups(run, "house,name,stars\ninn,The Inn,3\n"))
+    assert table[["group", "name", "stars"]].to_numpy().tolist() == [["inn", "The Inn", "3"]]
+    table = findings.groups(with_groups(run, "house\ninn\n", name=None))
+    assert table["name"].tolist() == ["inn"]
+    assert list(findings.groups(run.study)) == ["group", "name"]
+    assert findings.groups(with_groups(run, "house,name\n")).empty
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("house,nme\ninn,The Inn\n", r'houses.csv, line 1: .*"?name"?'),
+        ("house,name\ninn,The Inn,7\n", r"houses.csv, line 2: 3 cells, and the header has 2"),
+        ("house,name\n,The Inn\n", r"houses.csv, line 2: no house: every group needs one"),
+        ("", r"houses.csv, line 1: the file is empty"),
+    ],
+)
+def test_a_wrong_groups_table_is_named_by_line(text, said, run):
+    """What is wrong, and where."""
+    with pytest.raises(StudyError, match=said):
+        findings.groups(with_groups(run, text))
+
+
+def test_a_missing_groups_table_is_named(run):
+    """The file that is not there."""
+    study = with_groups(run, "house,name\n")
+    (run.folder.parent / "houses.csv").unlink()
+    with pytest.raises(StudyError, match=r"houses.csv: there is no such file"):
+        findings.groups(study)
+
+
+def reached(*rows):
+    """Verdicts: (policy, k, group, verdict)."""
+    table = pd.DataFrame(rows, columns=["policy", "k", "group", "verdict"])
+    return table.astype({"k": "Int64"})
+
+
+def test_the_grid_has_a_row_a_group_and_pairs_of_columns():
+    """Two houses of one name keep their rows; a house without a name has its id."""
+    names = pd.DataFrame({"group": ["a", "b", "c"], "name": ["Inn", "Inn", ""]})
+    table = reached(*[("V0", k, group, "Good") for group in "abcd" for k in (25, 50)])
+    grid = findings.verdict_grid(table, names)
+    assert grid.index.tolist() == ["Inn (a)", "Inn (b)", "c", "d"]
+    assert grid.columns.tolist() == [("V0", "25"), ("V0", "50")]
+    assert findings.verdict_grid(table[:0], names).empty
+
+
+def test_verdicts_without_k_take_all_items():
+    """A null K is shown as all."""
+    table = reached(("V0", None, "a", "Good"))
+    names = pd.DataFrame({"group": [], "name": []}, dtype="str")
+    assert findings.verdict_grid(table, names).columns.tolist() == [("V0", "all")]
+
+
+def test_the_sentence_counts_agreement_at_the_highest_k():
+    """At K = 50 both policies say Good of a, and differ on b; at 25 nobody looks."""
+    rows = [("V0", 50, "a", "Good"), ("V1", 50, "a", "Good"), ("V0", 50, "b", "Good")]
+    rows += [("V1", 50, "b", "insufficient data"), ("V0", 25, "a", "Bad"), ("V1", 25, "a", "Good")]
+    said = "All 2 policies agree on 1 of 2 groups; 1 have insufficient data"
+    assert findings.verdict_sentence(reached(*rows)) == said
+    assert findings.verdict_sentence(reached()) == "No policies: no verdicts."
+
+
+def test_every_verdict_has_a_color_of_its_own():
+    """Six verdicts and no data: seven colors; a study without policies has the last alone."""
+    words = [f"Level {n}" for n in range(6)]
+    policy = {"id": "V0", "title": "-", "verdicts": words, "default": words[0]}
+    policies = {"V0": type("Policy", (), policy)}
+    colors = findings.verdict_colors(BASE.model_copy(update={"policies": policies}))
+    assert len(set(colors.values())) == 7
+    assert list(colors) == [*words, "insufficient data"]
+    assert list(findings.verdict_colors(BASE)) == ["insufficient data"]
+
+
+def test_the_policies_are_shown(whole_run):
+    """One row a policy, with its verdicts from mildest to severest."""
+    table = findings.policy_table(whole_run.run.study)
+    assert table.to_numpy().tolist() == [
+        ["V0", "Counted complaints", "ordered rules", "Good, Bad", 0.1]
+    ]
+    assert findings.policy_table(BASE).empty
+
+
+def test_votes_and_findings_agree_on_keys():
+    """Gold names are compared by the key that votes use."""
+    assert votes.entity_key("Kay") == "kay"
