@@ -5,6 +5,7 @@ table, a file with a mistake is an error.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -139,8 +140,9 @@ def policy_table(study: Study) -> pd.DataFrame:
 
 def verdict_grid(reached: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Verdicts by group name; the columns are pairs of policy and K, for the picture."""
+    names = _group_names(table)
     shown = reached.assign(
-        group=reached["group"].map(_group_names(table)).fillna(reached["group"]),
+        group=[names.get(group, group) for group in reached["group"]],
         k=reached["k"].astype("string").fillna("all"),
     )
     pairs = list(shown[["policy", "k"]].drop_duplicates().itertuples(index=False, name=None))
@@ -170,11 +172,11 @@ def verdict_sentence(reached: pd.DataFrame) -> str:
     )
 
 
-def _group_names(table: pd.DataFrame) -> pd.Series:
-    """The name of each group; its id where there is none, and beside a name that others have."""
-    one = table.drop_duplicates("group").set_index("group")["name"].replace("", pd.NA).dropna()
-    shared = one.duplicated(keep=False)
-    return one.mask(shared, one + " (" + one.index.astype("str") + ")")
+def _group_names(table: pd.DataFrame) -> dict[str, str]:
+    """The name of each group that has one; beside a name that others have too stands the id."""
+    names = {row["group"]: row["name"] for row in table.to_dict("records") if row["name"]}
+    times = Counter(names.values())
+    return {one: name if times[name] == 1 else f"{name} ({one})" for one, name in names.items()}
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
