@@ -176,8 +176,13 @@ def _run_cells(
 
 
 def _transport() -> dict[str, str]:
-    """IPC where the system has it: no open ports, and no warning about unencrypted ones."""
-    return {"transport": "ipc"} if os.name == "posix" else {}
+    """IPC where the system has it: no open ports, and no warning about unencrypted ones.
+
+    The sockets get a full path: a relative one would mean another folder to the kernel than here.
+    """
+    if os.name != "posix":
+        return {}
+    return {"transport": "ipc", "ip": str(Path(os.environ["JUPYTER_RUNTIME_DIR"]) / "kernel")}
 
 
 @contextlib.contextmanager

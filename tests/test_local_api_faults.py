@@ -16,6 +16,7 @@ import pytest
 from test_local_api import ENDED, ENDPOINT, client_of, ended, line, rows, stop, submitted
 
 from lib import errors, local_api
+from lib.local_api.faults import lines as spoiling
 from lib.local_api.faults import switches, table
 
 STAGES = ("--validating=0", "--in-progress=0", "--finalizing=0", "--cancelling=0")
@@ -432,6 +433,7 @@ LINES = {
     "lines_null_content": ALL,
     "lines_status_0": [(0, "r-0"), *ALL[1:]],
     "lines_429": [*ALL[1:], (429, "r-0")],
+    "lines_no_credit": [*ALL[1:], (429, "r-0")],
     "lines_500": [*ALL[1:], (500, "r-0")],
     "lines_unsupported": [(200, f"r-{n}") for n in (1, 2, 3)] + [(400, "r-0")],
     "lines_no_access": [*ALL[1:], (403, "r-0")],
@@ -444,7 +446,7 @@ def test_lines_of_results(service, fault):
     batch = service.done(fault=fault)
     assert batch.status == "completed"
     assert answers(service, batch) == sorted(LINES[fault])
-    not_run = fault in ("lines_429", "lines_500", "lines_unsupported", "lines_no_access")
+    not_run = fault in spoiling.NOT_RUN
     counts = {"total": 4, "completed": 4 - not_run, "failed": int(not_run)}
     assert batch.request_counts.to_dict() == counts
     made = rows(service.client, batch.output_file_id)

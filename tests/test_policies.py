@@ -141,7 +141,7 @@ def test_policies_survive_the_lock_file(name):
         ),
     ],
 )
-def test_what_cannot_be_evaluated_stops_loading(tmp_path, fields, text, change, line, words):  # noqa: PLR0913, PLR0917 - a table of cases
+def test_what_cannot_be_evaluated_stops_loading(tmp_path, fields, text, change, line, words):
     """Each mistake is refused with its line and what to do."""
     with pytest.raises(StudyError) as raised:
         parsed(tmp_path, text.replace(*change), fields, ks=[25, 50])

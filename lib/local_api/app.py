@@ -34,6 +34,7 @@ ROUTES = [
     Route("/v1/models", completions.models_list, methods=["GET"]),
     Route("/v1/models/{model}", completions.model, methods=["GET"]),
     Route("/v1/chat/completions", completions.create, methods=["POST"]),
+    Route("/v1/embeddings", completions.no_embeddings, methods=["POST"]),
     Route("/votebook/faults", routes.show, methods=["GET"]),
     Route("/votebook/faults", routes.replace, methods=["PUT"]),
     Route("/votebook/faults", routes.change, methods=["PATCH"]),

@@ -60,6 +60,12 @@ async def create(request: Request) -> Response:
     return params.compact(answer, status)
 
 
+async def no_embeddings(_: Request) -> Response:
+    """POST /v1/embeddings: refused in clear words, since nothing here can make any."""
+    message = texts.ours("The local service makes no embeddings: ask /v1/chat/completions.")
+    raise texts.refusal(400, message, None, "unsupported_endpoint")
+
+
 def _known(name: str) -> models.Model:
     """The facts of a model that can be used today; raises the 404 of the API."""
     try:

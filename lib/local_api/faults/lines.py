@@ -17,6 +17,9 @@ FOREIGN = "votebook-foreign-{}"
 TOO_FAST = "You've exceeded the 1000 request/min rate limit, please slow down and try again."
 NOT_RUN = {
     "lines_429": texts.refusal(429, TOO_FAST, None, "rate_limit_exceeded", "rate_limit_error"),
+    "lines_no_credit": texts.refusal(
+        429, refusals.QUOTA, None, "insufficient_quota", "insufficient_quota"
+    ),
     "lines_500": texts.refusal(500, texts.SERVER_ERROR, kind="server_error"),
     "lines_unsupported": texts.refusal(
         400, texts.ours(refusals.UNSUPPORTED), "votebook", "unsupported_parameter"

@@ -265,6 +265,7 @@ LINE = _rows(
     ("lines_foreign", "M15", (), None, "one more line, of a custom_id that nobody sent"),
     ("lines_status_0", None, (), None, "status_code 0 and no body in the output file, not run"),
     ("lines_429", None, (), None, "429 in the error file, not run"),
+    ("lines_no_credit", "A14", (), None, "429 insufficient_quota in the error file, not run"),
     ("lines_500", None, (), None, "500 in the error file, not run"),
     ("lines_unsupported", "A15", (), None, "400 unsupported_parameter in the error file, not run"),
     ("lines_no_access", "A17", (), None, "403 without access to the model, not run"),
