@@ -8,8 +8,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib.errors import BusyError, VotebookError
+
+if TYPE_CHECKING:
+    from lib.dispatch import Progress
 
 DONE, STOPPED, WAITING, BUSY, INTERRUPTED = 0, 2, 3, 75, 130
 _ROOT = Path(__file__).resolve().parent.parent
@@ -21,8 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return given.command(given)
     except VotebookError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return BUSY if isinstance(error, BusyError) else STOPPED
+        return _failed(error)
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: run the same command again.", file=sys.stderr)
         return INTERRUPTED
@@ -39,10 +42,21 @@ def _run(given: argparse.Namespace) -> int:
     if given.max_usd is not None:
         named["max_usd"] = given.max_usd
     _, progress = pipeline.run({**named, **dict(given.parameter)})
+    return _ended(progress)
+
+
+def _ended(progress: "Progress | None") -> int:
+    """The exit code for where a run stands; says how far it is unless all is done."""
     if progress is None or progress.state == "done":
         return DONE
     print(progress)
     return WAITING if progress.state == "waiting" else STOPPED
+
+
+def _failed(error: VotebookError) -> int:
+    """The exit code for an error, which is said in one sentence or two."""
+    print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+    return BUSY if isinstance(error, BusyError) else STOPPED
 
 
 def _test(given: argparse.Namespace) -> int:

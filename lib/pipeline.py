@@ -30,6 +30,8 @@ _SECRET_VALUE = re.compile(
 # stand in the notebook's own cell.
 _NOTED = ("input_path", "output_path", "environment_variables", "parameters")
 LAST_SENDING = "04_monitor_batches"
+# The debugger's remark about frozen modules would stand in the outputs.
+_KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 _OURS = {kind.__name__: kind for kind in (VotebookError, *VotebookError.__subclasses__())}
 
 
@@ -85,17 +87,16 @@ def run(
         str(values["study"]), str(values.get("run_name", "")), str(values.get("panel", ""))
     )
     progress = None
-    with _kernel_settings():
-        for source in notebooks():
-            wanted = {name: values[name] for name in declared(source) if name in values}
-            started = time.monotonic()
-            say(f"{source.stem:24}", end="", flush=True)
-            execute(source, opened.path(source.name), wanted)
-            say(f"{time.monotonic() - started:6.1f} s", flush=True)
-            if source.stem == LAST_SENDING:
-                progress = dispatch.status(opened)
-                if progress.state != "done":
-                    break
+    for source in notebooks():
+        wanted = {name: values[name] for name in declared(source) if name in values}
+        started = time.monotonic()
+        say(f"{source.stem:24}", end="", flush=True)
+        execute(source, opened.path(source.name), wanted)
+        say(f"{time.monotonic() - started:6.1f} s", flush=True)
+        if source.stem == LAST_SENDING:
+            progress = dispatch.status(opened)
+            if progress.state != "done":
+                break
     page = report.write(opened)
     say(f"{'all':24}{time.monotonic() - began:6.1f} s\nReport: {yamls.shown(page)}")
     return opened, progress
@@ -109,16 +110,18 @@ def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> Non
     """
     import nbformat
 
-    with tempfile.TemporaryDirectory() as folder, runs.replacing(target) as part:
+    # Short, because the paths of the kernel's sockets are limited to about 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="vb") as folder, runs.replacing(target) as part:
         draft = Path(folder) / source.name
-        failure = _run_cells(source, draft, parameters)
+        with _environment(**_KERNEL, JUPYTER_RUNTIME_DIR=folder, IPYTHONDIR=folder):
+            failure = _run_cells(source, draft, parameters)
         notebook = nbformat.read(draft, as_version=4)
         for name in _NOTED:
             notebook.metadata.papermill.pop(name, None)
         nbformat.write(notebook, str(part))
     if failure:
         kind, said = failure
-        where = f"Notebook {source.stem} stopped; its last cell says where: {yamls.shown(target)}"
+        where = f"Notebook {source.stem} stopped; the cell that failed is in {yamls.shown(target)}"
         raise kind(f"{said}\n{where}", notebook=source.stem)
 
 
@@ -129,8 +132,7 @@ def refresh() -> None:
     """
     import nbformat
 
-    with _kernel_settings(), tempfile.TemporaryDirectory() as folder:
-        os.environ["VOTEBOOK_OUTPUTS"] = folder
+    with tempfile.TemporaryDirectory() as folder, _environment(VOTEBOOK_OUTPUTS=folder):
         for source in notebooks():
             draft = Path(folder) / source.name
             execute(source, draft, {})
@@ -162,7 +164,7 @@ def _run_cells(
             kernel_name="python3",
             progress_bar=False,
             cwd=str(runs.ROOT),
-            config=Config({"KernelManager": _transport()}),
+            config=Config({"KernelManager": _transport(draft.parent)}),
             extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
         )
     except PapermillExecutionError as error:
@@ -175,31 +177,24 @@ def _run_cells(
     return None
 
 
-def _transport() -> dict[str, str]:
+def _transport(folder: Path) -> dict[str, str]:
     """IPC where the system has it: no open ports, and no warning about unencrypted ones.
 
     The sockets get a full path: a relative one would mean another folder to the kernel than here.
     """
-    if os.name != "posix":
-        return {}
-    return {"transport": "ipc", "ip": str(Path(os.environ["JUPYTER_RUNTIME_DIR"]) / "kernel")}
+    return {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
 
 
 @contextlib.contextmanager
-def _kernel_settings() -> Iterator[None]:
-    """A short runtime folder of our own: socket paths are limited to about 107 bytes.
-
-    The person's own start-up files of IPython are left out: they are no part of the run.
-    """
+def _environment(**settings: str) -> Iterator[None]:
+    """Variables of the environment, as long as the block lasts."""
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="vb") as folder:
-        os.environ.update(JUPYTER_RUNTIME_DIR=folder, IPYTHONDIR=folder)
-        os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _value(name: str, text: str, known: Mapping[str, Parameter]) -> str | int | float:

@@ -89,7 +89,9 @@ def notebook_page(notebook: NotebookNode, title: str, note: str = "") -> str:
     page = re.sub(r"<style\b.*?</style>", _uncommented, page, flags=re.DOTALL)
     meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     page = page.replace("<head>", f"<head>{meta}", 1)
-    return page.replace("<main>", f'<main><p><a href="../report.html">Report</a></p>{note}', 1)
+    top = f'<p><a href="../report.html">Report</a></p>{note}'
+    top = f'<div class="jp-RenderedHTMLCommon">{top}</div>'
+    return page.replace("<main>", f"<main>{top}", 1)
 
 
 def clean(markup: str) -> str:

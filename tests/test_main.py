@@ -10,7 +10,8 @@ import pytest
 import sending
 
 from lib import __main__ as command
-from lib import runs
+from lib import dispatch, runs
+from lib.errors import BusyError
 
 HEAVY = ("pandas", "matplotlib", "openai", "pyarrow", "duckdb", "papermill", "nbconvert", "yaml")
 
@@ -87,30 +88,20 @@ def test_a_run_ends_with_0_and_names_its_report(whole_run):
     assert whole_run.again.stdout.splitlines()[-1].startswith("Report: ")
 
 
-def ended_with(state, monkeypatch):
-    """The exit code for a run that stands there; the notebooks are not run."""
-    from lib import dispatch, pipeline
-
-    progress = dispatch.Progress(state, 5, 3, 1, 1, 0, 0.0, 0.0, ("because",))
-    monkeypatch.setattr(pipeline, "run", lambda given: (None, progress))
-    return command.main(["run"])
-
-
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("waiting", 3), ("stopped", 2)])
-def test_the_exit_code_says_where_the_run_stands(state, code, monkeypatch, capsys):
+def test_the_exit_code_says_where_the_run_stands(state, code, capsys):
     """Done, waiting for batches, or stopped; unless done, the last line says how far it is."""
-    assert ended_with(state, monkeypatch) == code
+    progress = dispatch.Progress(state, 5, 3, 1, 1, 0, 0.0, 0.0, ("because",))
+    assert command._ended(progress) == code
     assert ("3 of 5 answered" in capsys.readouterr().out) == (state != "done")
 
 
-def test_a_busy_run_ends_with_75(make_run, endpoint, capsys, monkeypatch):
+def test_a_busy_run_ends_with_75(make_run, endpoint, capsys):
     """Another process holds the run: the error of its lock becomes the code for trying again."""
-    from lib import dispatch, pipeline
-
     run, to = make_run(), sending.service_at(endpoint)
-    with dispatch._holding(run):
-        monkeypatch.setattr(pipeline, "run", lambda given: dispatch.advance(run, to, 0.0))
-        assert command.main(["run"]) == command.BUSY
+    with dispatch._holding(run), pytest.raises(BusyError) as error:
+        dispatch.advance(run, to, 0.0)
+    assert command._failed(error.value) == command.BUSY
     assert "BusyError: " in capsys.readouterr().err
 
 

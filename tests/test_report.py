@@ -207,7 +207,8 @@ def reported(folder, ends):
     """The report of a run whose notebooks ended at these times, by name."""
     run = Run("guests", folder, whole_study(folder))
     for name, end in ends.items():
-        named = f"{folder}/inside, /srv/people/ann/one.jsonl and {runs.ROOT}/lib/x.py, {runs.ROOT}-other"
+        named = f"{folder}/inside, /srv/people/ann/one.jsonl and {runs.ROOT}/lib/x.py"
+        named = f"{named}, {runs.ROOT}-other"
         made = notebook(source=named, papermill={"end_time": end})
         made.cells[0].source = f"# {name[:2]} Step"
         made.cells.append(v4.new_code_cell("print()", outputs=[SINKS["stdout"]]))
