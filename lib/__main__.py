@@ -42,6 +42,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.max_usd is not None:
         named["max_usd"] = given.max_usd
     _, progress = pipeline.run({**named, **dict(given.parameter)})
+    if progress and progress.state == "waiting" and not progress.n_in_flight and not given.max_usd:
+        print("Planned only, nothing was sent: --max-usd N lets it spend up to N US dollars.")
     return _ended(progress)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import dispatch, report, runs, yamls
+from lib import dispatch, report, runs, service, yamls
 from lib.errors import StudyError, VotebookError
 from lib.runs import Run
 
@@ -77,29 +77,44 @@ def typed(given: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str,
 def run(
     given: Mapping[str, str], say: Callable[..., None] = print
 ) -> tuple[Run, dispatch.Progress | None]:
-    """Execute all notebooks with these parameters and write the report.
+    """Execute all notebooks with these parameters and write the report, also when one stops.
 
-    Stops behind notebook 04 while answers are still pending. Gives the run and where it stands.
+    Goes no further than notebook 04 while answers are pending. Gives the run and where it stands.
     """
     values = typed(given, known_parameters())
+    service.address(str(values.get("service", service.LOCAL)))
     began = time.monotonic()
     opened = runs.start(
         str(values["study"]), str(values.get("run_name", "")), str(values.get("panel", ""))
     )
+    try:
+        progress = _execute_all(opened, values, say)
+    finally:
+        page = report.write(opened)
+        say(f"{'all':24}{time.monotonic() - began:6.1f} s\nReport: {yamls.shown(page)}")
+    return opened, progress
+
+
+def _execute_all(
+    opened: Run, values: Mapping[str, object], say: Callable[..., None]
+) -> dispatch.Progress | None:
+    """Execute the notebooks one after the other; gives where the run stood after the sending."""
     progress = None
     for source in notebooks():
         wanted = {name: values[name] for name in declared(source) if name in values}
         started = time.monotonic()
         say(f"{source.stem:24}", end="", flush=True)
-        execute(source, opened.path(source.name), wanted)
+        try:
+            execute(source, opened.path(source.name), wanted)
+        except BaseException:
+            say("  stopped", flush=True)
+            raise
         say(f"{time.monotonic() - started:6.1f} s", flush=True)
         if source.stem == LAST_SENDING:
             progress = dispatch.status(opened)
             if progress.state != "done":
                 break
-    page = report.write(opened)
-    say(f"{'all':24}{time.monotonic() - began:6.1f} s\nReport: {yamls.shown(page)}")
-    return opened, progress
+    return progress
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> None:

@@ -63,7 +63,7 @@ def connect(name: str) -> Service:
         found = local_api.start(runs.outputs() / ".local_api")
         client = openai.OpenAI(base_url=found["base_url"], api_key=found["token"], timeout=60)
         return Service(LOCAL, client, free=True, grace_seconds=1, poll_seconds=0.2)
-    url = _base_url(name)
+    url = address(name)
     client = openai.OpenAI(base_url=url, api_key=_key(), timeout=600)
     return Service(url or "openai", client, free=False, grace_seconds=120, poll_seconds=30)
 
@@ -153,8 +153,13 @@ def queue_refusal(batch: dict[str, Any]) -> str | None:
     return str(said[0]) if said and batch.get("status") == "failed" else None
 
 
-def _base_url(name: str) -> str | None:
-    """Where the named service is; nothing for the client's own default."""
+def address(name: str) -> str | None:
+    """The base URL of a service by name; nothing for the local one and for the client's default.
+
+    Raises ServiceError for a name that is none, before anybody is called.
+    """
+    if name == LOCAL:
+        return None
     url = os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else name
     if not url:
         return None

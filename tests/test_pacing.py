@@ -1,6 +1,5 @@
 """Pacing: what a refusal teaches, how long to wait, what queue and budget admit."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

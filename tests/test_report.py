@@ -244,6 +244,7 @@ def test_folders_of_this_machine_are_hidden(tmp_path):
     assert "data/guests/inside" in whole_page
     hide = report._hider(Run("guests", tmp_path, whole_study(tmp_path)))
     assert hide("/srv/people/ann/one.jsonl, row 7") == "(book)/one.jsonl, row 7"
-    assert (
-        hide(f"{runs.ROOT}/lib/x.py and {runs.ROOT}-other") == f"./lib/x.py and {runs.ROOT}-other"
-    )
+    # The workspace may itself lie in a temporary folder, whose name is hidden as well.
+    shown = hide(f"{runs.ROOT}/lib/x.py and {runs.ROOT}-other")
+    assert shown.startswith("./lib/x.py and ")
+    assert shown.endswith(f"{runs.ROOT.name}-other")
