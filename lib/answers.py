@@ -143,18 +143,9 @@ def fault_in(value: object, fields: Mapping[str, Field]) -> str | None:
     if missing or extra:
         return f"members missing: {missing}, not asked for: {extra}"
     for name, field in fields.items():
-        if field.type == "entities":
-            if not _is_entity_list(value[name]):
-                return f"{name} is not a list of named entities"
-        elif votes.normalise(value[name], field)[0] is None:
+        if votes.normalise(value[name], field)[0] is None:
             return f"{name}: {str(value[name])[:80]!r} is not allowed"
     return None
-
-
-def _is_entity_list(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(entity, dict) and isinstance(entity.get("name"), str) for entity in value
-    )
 
 
 def _settle(name: str, candidates: list[dict]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ changed; everything here can be repeated after a crash at any line. Results that
 not show are waited for: to send again at once would be to pay twice.
 """
 
-import dataclasses
 import glob
 import json
 import sqlite3
@@ -143,7 +142,7 @@ def _from_files(
         raw.extend(answers.lines(path))
     sent = ledger.sends(book, shard["shard"])
     # A dated snapshot has the facts of its base, and keeps its own name.
-    model = dataclasses.replace(models.facts(shard["model"]), name=shard["model"])
+    model = models.facts(shard["model"]).model_copy(update={"name": shard["model"]})
     table, n_strange = answers.outcomes(sent, raw, _fields(book, shard), model)
     if n_strange:
         ledger.note(book, "strange_lines", shard["shard"], n_lines=n_strange)

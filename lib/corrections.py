@@ -53,33 +53,24 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
         values[place] = change.corrected
     touched = set(changes)
     for (item, name), change in changes.items():
-        touched |= _follow(path, item, name, change, values, set(changes), study)
+        when = study.fields[name].when
+        if when and values[item, when] != "true":
+            what = f"{name} does not apply to {item}, where {when} is not true"
+            raise yamls.problem(path, change.line, f"{what}. Correct {when} as well, or neither.")
+        below = [other for other, field in study.fields.items() if field.when == name]
+        left = [other for other in below if (item, other) not in changes]
+        if change.corrected == "true" and left:
+            what = f"{item} becomes {name}, and nothing says its {', '.join(left)}"
+            raise yamls.problem(path, change.line, f"{what}. Add a row for each.")
+        for other in left:
+            values[item, other] = None
+            touched.add((item, other))
     for place in sorted(touched):
         applies = values[place] is not None
         status = "decided" if applies else "not_applicable"
         columns = ["value", "status", "candidates", "corrected"]
         table.loc[table.index[rows[place]], columns] = [values[place], status, None, True]
     return table
-
-
-def _follow(  # noqa: PLR0913, PLR0917 - what one change means to the fields beside it
-    path: Path, item: str, name: str, change: object, values: dict, changed: set, study: Study
-) -> set[tuple[str, str]]:
-    """The fields that a changed condition switches off; checks that no other is left open."""
-    when = study.fields[name].when
-    if when and values[item, when] != "true":
-        what = f"{name} does not apply to {item}, where {when} is not true"
-        raise yamls.problem(path, change.line, f"{what}. Correct {when} as well, or neither.")
-    fields = [other for other, field in study.fields.items() if field.when == name]
-    open_fields = [other for other in fields if (item, other) not in changed]
-    if change.corrected == "true" and open_fields:
-        what = f"{item} becomes {name}, and nothing says its {', '.join(open_fields)}"
-        raise yamls.problem(path, change.line, f"{what}. Add a row for each.")
-    if change.corrected == "true":
-        return set()
-    for other in open_fields:
-        values[item, other] = None
-    return {(item, other) for other in open_fields}
 
 
 def _check_original(path: Path, change: object, now: object) -> None:

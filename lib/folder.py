@@ -53,13 +53,7 @@ def prompt(folder: Path) -> str:
     path = folder / "prompt.md"
     if not path.is_file():
         raise yamls.problem(path, None, "the prompt is missing: write the instructions there.")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise yamls.problem(path, line, "not UTF-8 text. Save the file as UTF-8.") from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    text = re.sub("\r\n?|\x85", "\n", yamls.text(path)).strip()
     if not text:
         raise yamls.problem(path, 1, "the prompt is empty: write the instructions there.")
     return text

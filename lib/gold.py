@@ -5,6 +5,7 @@ with its line: a label that nobody can place measures nothing.
 """
 
 import csv
+import io
 import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -95,13 +96,12 @@ def sentence(accuracies: pd.DataFrame, field: str = "all") -> str:
         f"{_shown(ours)}, its best member, {best['who']}, on {_shown(best)}"
     )
     left = f"The panel leaves {ours['n_gold'] - ours['n']:,} of {ours['n_gold']:,} labels open."
-    if ours["n_right_common"] <= best["n_right_common"]:
-        return f"{said}: the panel does not beat its best member. {left}"
     low, _ = wilson(ours["n_right_common"], ours["n_common"])
     _, high = wilson(best["n_right_common"], best["n_common"])
-    if low <= high:
-        return f"{said}: the panel is not shown to beat its best member. {left}"
-    return f"{said}: the panel beats its best member. {left}"
+    beats = "beats" if low > high else "is not shown to beat"
+    if ours["n_right_common"] <= best["n_right_common"]:
+        beats = "does not beat"
+    return f"{said}: the panel {beats} its best member. {left}"
 
 
 def wilson(n_right: int, n: int) -> tuple[float, float]:
@@ -130,13 +130,24 @@ def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]
 
     Raises StudyError for a missing column, a row of another length and what is no CSV at all.
     """
+    reader = csv.reader(io.StringIO(yamls.text(path), newline=""), strict=True)
+    header, before = None, 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, csv.reader(file, strict=True), columns)
-    except FileNotFoundError as error:
-        raise yamls.problem(path, None, "there is no such file.") from error
-    except UnicodeDecodeError as error:
-        raise yamls.problem(path, None, "not UTF-8 text. Save the file as UTF-8.") from error
+        for cells in reader:
+            line, before = before + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(path, cells, columns)
+            elif len(cells) != len(header):
+                what = f"{len(cells)} cells, and the header has {len(header)}. Quote commas."
+                raise yamls.problem(path, line, what)
+            else:
+                yield line, dict(zip(header, map(str.strip, cells), strict=True))
+    except csv.Error as error:
+        raise yamls.problem(path, before + 1, f"not valid CSV: {error}.") from error
+    if header is None:
+        raise yamls.problem(path, 1, f"the file is empty. Expected columns: {', '.join(columns)}.")
 
 
 def field_of(
@@ -166,28 +177,6 @@ def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
         what = f"{name} never has the value {value!r}.{nearest} Allowed: {allowed}."
         raise yamls.problem(path, line, what)
     return found
-
-
-def _rows(
-    path: Path, reader: Iterator[list[str]], columns: list[str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    header, before = None, 0
-    try:
-        for cells in reader:
-            line, before = before + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header(path, cells, columns)
-                continue
-            if len(cells) != len(header):
-                what = f"{len(cells)} cells, and the header has {len(header)}. Quote commas."
-                raise yamls.problem(path, line, what)
-            yield line, dict(zip(header, map(str.strip, cells), strict=True))
-    except csv.Error as error:
-        raise yamls.problem(path, before + 1, f"not valid CSV: {error}.") from error
-    if header is None:
-        raise yamls.problem(path, 1, f"the file is empty. Expected columns: {', '.join(columns)}.")
 
 
 def _header(path: Path, cells: list[str], columns: list[str]) -> list[str]:

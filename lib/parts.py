@@ -30,7 +30,8 @@ def parse(kind: type[Kind], data: object, path: Path, lines: Mapping[tuple, int]
     try:
         return kind.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # What is missing comes last: it is often there, and misspelt.
+        first = min(error.errors(include_url=False), key=lambda one: one["type"] == "missing")
         where = _where(first, data)
         line = yamls.line_of(dict(lines), *where) if lines else None
         raise yamls.problem(path, line, _says(kind, where, first)) from None

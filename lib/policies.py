@@ -34,11 +34,12 @@ import datetime
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import pydantic
 
 from lib import parts, yamls
+from lib.fields import Field
 from lib.parts import Part
 
 INSUFFICIENT = "insufficient data"
@@ -50,14 +51,6 @@ Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
 
 
-class FieldLike(Protocol):
-    """What a policy must know of a field."""
-
-    type: str
-    when: str | None
-    allowed: list[str]
-
-
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
@@ -67,14 +60,6 @@ def _by_k(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): number for k, number in value.items()}
     return {ANY_K: value}
-
-
-def _date(value: object) -> object:
-    """Dates come as text from a lock file."""
-    try:
-        return datetime.date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 # Values are checked by `_where_fault`, which explains them better than a type can.
@@ -125,7 +110,7 @@ class Band(Part):
 class Recency(Part):
     """How points fade with age, as of a stated date."""
 
-    as_of: Annotated[datetime.date, pydantic.BeforeValidator(_date)]
+    as_of: Annotated[datetime.date, pydantic.Field(strict=False)]  # a lock file has it as text
     bands: Annotated[list[Band], pydantic.Field(min_length=1)]
 
 
@@ -152,7 +137,7 @@ def parse(
     path: Path,
     data: object,
     lines: Mapping[tuple, int],
-    fields: Mapping[str, FieldLike],
+    fields: Mapping[str, Field],
     *,
     ks: Iterable[int] = (),
     dated: bool = True,
@@ -196,7 +181,7 @@ def _wheres(policy: Policy) -> Iterator[tuple[tuple, Mapping[str, list[Any]]]]:
 
 
 def _faults(
-    policy: Policy, fields: Mapping[str, FieldLike], ks: list[int], dated: bool
+    policy: Policy, fields: Mapping[str, Field], ks: list[int], dated: bool
 ) -> Iterator[Fault]:
     """Places and what is wrong there; what follows the first may rely on its absence."""
     yield from _verdict_faults(policy)
@@ -241,7 +226,7 @@ def _kind_faults(policy: Policy) -> Iterator[Fault]:
         yield ("thresholds",), f"{what}; found: {_list(policy.thresholds) or 'none'}."
 
 
-def _where_faults(field: str, values: list[Any], fields: Mapping[str, FieldLike]) -> Iterator[str]:
+def _where_faults(field: str, values: list[Any], fields: Mapping[str, Field]) -> Iterator[str]:
     if field not in fields:
         yield f"no field {field!r}.{yamls.nearest(field, fields)} Known: {_list(sorted(fields))}."
         return

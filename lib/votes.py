@@ -6,6 +6,7 @@ Parquet: memory holds one batch of answers.
 """
 
 import contextlib
+import itertools
 import math
 import re
 import tempfile
@@ -37,6 +38,8 @@ _MENTIONS = pyarrow.schema(
     {"item": "string", "field": "string", "key": "string", "name": "string"}
     | {"annotator": "string", "repeat": "int64", "n": "int64", "attributes": "string"}
 )
+_OUTCOME = {"key": "VARCHAR", "outcome": "VARCHAR", "content": "VARCHAR", "model": "VARCHAR"}
+_OUTCOME |= {"batch": "VARCHAR", "attempt": "INTEGER", "simulated": "BOOLEAN"}
 # A valid outcome settles a request; without one, the last attempt says why there is no vote.
 _ANSWERS = """
 WITH tried AS (
@@ -55,12 +58,12 @@ _WEIGHED = """
 SELECT item, field, annotator, repeat, model, value, abstained, simulated,
     CASE WHEN abstained IS NOT NULL THEN 0 WHEN NOT shared THEN weight ELSE weight / count(*)
         FILTER (abstained IS NULL) OVER (PARTITION BY item, field, annotator) END AS weight
-FROM read_parquet($votes) JOIN panel USING (annotator)
+FROM said JOIN panel USING (annotator)
 ORDER BY item, field, annotator, repeat
 """
 _NAMED = """
 SELECT m.*, v.weight, v.simulated
-FROM read_parquet($mentions) m JOIN read_parquet($votes) v USING (item, field, annotator, repeat)
+FROM named m JOIN votes v USING (item, field, annotator, repeat)
 ORDER BY item, field, key, annotator, repeat, n
 """
 
@@ -81,21 +84,22 @@ def collect(
         base.read_parquet(str(requests)).create_view("requests")
         _outcomes(base, sorted(map(str, outcomes)))
         n_items = _check_slots(base, study)
-        raw = {"votes": f"{scratch}/votes", "mentions": f"{scratch}/mentions"}
+        said, named = f"{scratch}/said", f"{scratch}/named"
         with (
-            pyarrow.parquet.ParquetWriter(raw["votes"], _VOTES) as votes,
-            pyarrow.parquet.ParquetWriter(raw["mentions"], _MENTIONS) as mentions,
+            pyarrow.parquet.ParquetWriter(said, _VOTES) as votes,
+            pyarrow.parquet.ParquetWriter(named, _MENTIONS) as mentions,
         ):
             for batch in base.sql(_ANSWERS).to_arrow_reader(_BATCH):
                 rows = [_read(answer, study) for answer in batch.to_pylist()]
-                votes.write_batch(_batch([vote for one, _ in rows for vote in one], _VOTES))
-                named = [mention for _, some in rows for mention in some]
-                mentions.write_batch(_batch(named, _MENTIONS))
+                votes.write_batch(_batch([one for one, _ in rows], _VOTES))
+                mentions.write_batch(_batch([some for _, some in rows], _MENTIONS))
         base.register("panel", weights.of_annotators(study))
-        _copy(base, _WEIGHED, folder / "votes.parquet", votes=raw["votes"])
-        weighed = str(folder / "votes.parquet")
-        _copy(base, _NAMED, folder / "mentions.parquet", mentions=raw["mentions"], votes=weighed)
-        return _account(base, folder / "votes.parquet", n_items * study.n_votes, study)
+        base.read_parquet(said).create_view("said")
+        base.read_parquet(named).create_view("named")
+        _write(base, _WEIGHED, folder / "votes.parquet")
+        base.read_parquet(str(folder / "votes.parquet")).create_view("votes")
+        _write(base, _NAMED, folder / "mentions.parquet")
+        return _account(base, n_items * study.n_votes, study)
 
 
 def normalise(value: object, field: Field) -> tuple[str | None, str | None]:
@@ -135,29 +139,25 @@ def entity_key(name: str) -> str:
 @contextlib.contextmanager
 def database(folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in bounded memory; what does not fit goes to a folder inside `folder`."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, duckdb.connect() as base:
-        base.execute("SET memory_limit = '2GB'; SET preserve_insertion_order = false")
-        base.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
-        yield base
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        bounds = {"memory_limit": "2GB", "temp_directory": scratch}
+        with duckdb.connect(config={**bounds, "preserve_insertion_order": "false"}) as base:
+            yield base
 
 
 def _outcomes(base: duckdb.DuckDBPyConnection, files: list[str]) -> None:
     """The outcomes as a view; a column that is empty in one file has no type of its own there."""
     if files:
         base.read_parquet(files, union_by_name=True).create_view("written")
-    names = "key, outcome, content, model, batch, attempt, simulated"
-    nothing = "SELECT " + ", ".join(f"NULL AS {name}" for name in names.split(", ")) + " LIMIT 0"
-    base.execute(f"""
-        CREATE VIEW outcomes AS SELECT key::VARCHAR AS key, outcome::VARCHAR AS outcome,
-            content::VARCHAR AS content, model::VARCHAR AS model, batch::VARCHAR AS batch,
-            attempt::INTEGER AS attempt, simulated::BOOLEAN AS simulated
-        FROM ({f"SELECT {names} FROM written" if files else nothing})""")  # noqa: S608 - our names
+    else:
+        base.register("written", pd.DataFrame(columns=list(_OUTCOME)))
+    columns = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _OUTCOME.items())
+    base.execute(f"CREATE VIEW outcomes AS SELECT {columns} FROM written")  # noqa: S608 - our names
 
 
 def _check_slots(base: duckdb.DuckDBPyConnection, study: Study) -> int:
     """The number of items; raises AccountingError unless each was asked once by every slot."""
-    query = "SELECT DISTINCT annotator, repeat FROM requests"
-    slots = set(base.execute(query).fetchall())
+    slots = set(base.execute("SELECT DISTINCT annotator, repeat FROM requests").fetchall())
     planned = set(weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None))
     query = "SELECT count(DISTINCT item), count(*), count(DISTINCT (item, annotator, repeat))"
     n_items, n_found, n_different = base.execute(f"{query} FROM requests").fetchall()[0]
@@ -174,18 +174,11 @@ def _check_slots(base: duckdb.DuckDBPyConnection, study: Study) -> int:
 
 def _read(answer: dict[str, Any], study: Study) -> tuple[list[dict], list[dict]]:
     """The votes and the mentions of one answer."""
-    content = answer.pop("content")
-    reason = None if answer["outcome"] == "valid" else answer["outcome"]
-    values: dict[str, Any] = {}
-    if reason is None:
-        try:
-            values = orjson.loads(content)
-            reason = None if isinstance(values, dict) else "malformed"
-        except (orjson.JSONDecodeError, TypeError):
-            reason = "malformed"
+    content, outcome = answer.pop("content"), answer["outcome"]
+    values = orjson.loads(content) if outcome == "valid" else {}
     votes, mentions = [], []
     for name, field in study.fields.items():
-        value, abstained = (None, reason) if reason else _vote(values, name, study)
+        value, abstained = _vote(values, name, study) if outcome == "valid" else (None, outcome)
         votes.append({**answer, "field": name, "value": value, "abstained": abstained})
         if field.type == "entities" and value is not None:
             mentions += _mentions(values[name], {**answer, "field": name})
@@ -216,11 +209,12 @@ def _mentions(entities: list[dict], slot: dict[str, Any]) -> Iterator[dict]:
 
 
 def _keys(value: object) -> str | None:
-    named = isinstance(value, list) and all(
-        isinstance(entity, dict) and isinstance(entity.get("name"), str) for entity in value
-    )
-    keys = sorted({entity_key(entity["name"]) for entity in value} - {""}) if named else []
-    return orjson.dumps(keys).decode() if named else None
+    if not isinstance(value, list):
+        return None
+    names = [one.get("name") if isinstance(one, dict) else None for one in value]
+    if not all(isinstance(name, str) for name in names):
+        return None
+    return orjson.dumps(sorted({entity_key(name) for name in names} - {""})).decode()
 
 
 def _declared(value: object, allowed: list[str]) -> str | None:
@@ -257,26 +251,19 @@ def number(value: object) -> str | None:
     return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(float(value))
 
 
-def _batch(rows: list[dict], schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    return pyarrow.RecordBatch.from_pylist(rows, schema=schema)
+def _batch(rows: Iterable[list[dict]], schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    return pyarrow.RecordBatch.from_pylist(list(itertools.chain(*rows)), schema=schema)
 
 
-def _copy(base: duckdb.DuckDBPyConnection, query: str, path: Path, **files: str) -> None:
+def _write(base: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the rows of a query as one Parquet file, whole or not at all."""
     with runs.replacing(path) as part:
-        for name, file in files.items():
-            query = query.replace(f"${name}", "'" + file.replace("'", "''") + "'")
-        base.execute(
-            f"COPY ({query}) TO '{str(part).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)"
-        )
+        base.sql(query).write_parquet(str(part))
 
 
-def _account(
-    base: duckdb.DuckDBPyConnection, path: Path, n_answers: int, study: Study
-) -> pd.DataFrame:
+def _account(base: duckdb.DuckDBPyConnection, n_answers: int, study: Study) -> pd.DataFrame:
     """Votes and abstentions by field; raises AccountingError unless they add up."""
-    query = "SELECT field, coalesce(abstained, 'votes') AS reason, count(*) AS n FROM written_votes"
-    base.read_parquet(str(path)).create_view("written_votes")
+    query = "SELECT field, coalesce(abstained, 'votes') AS reason, count(*) AS n FROM votes"
     counts = base.execute(f"{query} GROUP BY ALL").df()
     n_found, n_expected = int(counts["n"].sum()), n_answers * len(study.fields)
     if n_found != n_expected:

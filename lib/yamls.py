@@ -33,13 +33,13 @@ def read(path: Path) -> tuple[object, Lines]:
     `lines[("panels", "current", "annotators", 0, "model")]` is the line of that key, `lines[()]`
     the line where the values begin. An empty file gives None. Raises StudyError.
     """
-    text = _text(path)
+    content = text(path)
     reading = _Reading(path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
         value = None if node is None else _value(node, (), reading)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        line = content.count("\n", 0, error.position) + 1
         what = f"the character {error.character:#x} is not allowed in YAML. Remove it."
         raise problem(path, line, what) from error
     except yaml.MarkedYAMLError as error:
@@ -49,6 +49,21 @@ def read(path: Path) -> tuple[object, Lines]:
         raise problem(path, mark and mark.line + 1, what + hint) from error
     reading.lines.setdefault((), 1)
     return value, reading.lines
+
+
+def text(path: Path) -> str:
+    """The text of a file that a person wrote, without a byte order mark; raises StudyError."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise problem(path, None, "there is no such file.") from error
+    except OSError as error:
+        raise problem(path, None, f"the file cannot be read: {error.strerror}.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise problem(path, line, "not UTF-8 text. Save the file as UTF-8.") from error
 
 
 def line_of(lines: Lines, *path: object) -> int:
@@ -93,20 +108,6 @@ def nearest(word: object, words: Iterable[object]) -> str:
     by_lower = {str(known).lower(): str(known) for known in words}
     found = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
     return f' Did you mean "{by_lower[found[0]]}"?' if found else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise problem(path, None, "there is no such file.") from error
-    except OSError as error:
-        raise problem(path, None, f"the file cannot be read: {error.strerror}.") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise problem(path, line, "not UTF-8 text. Save the file as UTF-8.") from error
 
 
 def _value(node: yaml.Node, at: tuple, reading: _Reading) -> object:

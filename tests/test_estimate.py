@@ -1,7 +1,5 @@
 """Estimates: every figure worked by hand, sums that close, and bounds that hold."""
 
-import dataclasses
-
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -67,7 +65,7 @@ def test_the_estimate_that_took_standard_prices():
     assert row["worst_case_usd"] == 49.4169
 
     nano = models.facts("gpt-5-nano")
-    undiscounted = {"gpt-5-nano": dataclasses.replace(nano, price=nano.standard)}
+    undiscounted = {"gpt-5-nano": nano.model_copy(update={"batch": nano.standard})}
     misled = estimate.price_requests(asked, {"nano": answers(500)}, table=undiscounted)
     assert estimate.estimate(misled, BOOKS, 3, table=undiscounted)["estimate_usd_expected"][0] == (
         22.8078
@@ -244,7 +242,8 @@ def test_sums_beyond_nine_million_dollars():
     At $1,000 and $5,000 per million, and above the long input: 10,000 x (1,000,000 x $2,000 +
     128,000 x $7,500) per million = 10,000 x $2,960 = $29,600,000.
     """
-    dear = dataclasses.replace(models.facts("gpt-6-astra"), price=models.Price(1_000, 5_000))
+    price = models.Price(input_usd=1_000, output_usd=5_000)
+    dear = models.facts("gpt-6-astra").model_copy(update={"batch": price})
     asked = requests(10_000, "a", "gpt-6-astra", n_input=1_000_000, cap=128_000)
     assert estimate.worst_case_usd(asked, {"gpt-6-astra": dear}) == 29_600_000
 

@@ -70,7 +70,7 @@ AT_WORK = {
     "openai": ["service"],
     "papermill": ["pipeline"],
     "pyarrow": ["corpus/sheets", "corpus/tables", "runs", "submit", "votes"],
-    "pydantic": ["fields", "parts", "policies", "study"],
+    "pydantic": ["fields", "models/reading", "parts", "policies", "study"],
     "python_multipart": [APART],
     "sentencex": ["corpus/passages"],
     "sqlite3": ["corpus/seen", "ledger", APART],

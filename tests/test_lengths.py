@@ -23,36 +23,13 @@ def outcomes(*answers: tuple) -> pd.DataFrame:
     [
         (YES_NO, '{"relevant":true}', '{"relevant":true}'),
         ({"enum": ["none", "moderate"]}, '"none"', '"moderate"'),
-        ({"const": 7}, "7", "7"),
         ({"type": ["integer", "null"]}, "null", "1815"),
-        ({"anyOf": [{"type": "null"}, {"type": "string"}]}, '""', '"as the text has it"'),
         ({"type": "array", "items": {"type": "integer"}}, "[]", "[1815,1815,1815]"),
-        ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, "[]", "[1815]"),
-        (
-            {"type": "array", "items": {"const": 1}, "minItems": 4},
-            "[1,1,1,1]",
-            "[1,1,1,1]",
-        ),
-        (
-            {"$ref": "#/$defs/x", "$defs": {"x": {"enum": ["a", "bcd"]}}},
-            '"a"',
-            '"bcd"',
-        ),
     ],
 )
 def test_visible_tokens(schema, shortest, typical):
     """The shortest and a typical answer of a schema, as they would be written."""
     assert lengths.visible_output_tokens(schema) == tuple(tokens.count([shortest, typical]))
-
-
-def test_recursive_schema_ends():
-    """A schema that contains itself has an answer of finite length."""
-    tree = {
-        "type": "object",
-        "properties": {"leaves": {"type": "array", "items": {"$ref": "#"}, "maxItems": 1}},
-    }
-    low, expected = lengths.visible_output_tokens(tree)
-    assert 0 < low < expected < 200
 
 
 @settings(deadline=None, max_examples=40)

@@ -41,7 +41,12 @@ def read(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nam: x", "line 1: 'name' is missing."),
+        ("leaf: {}", "line 1: 'name' is missing."),
+        (
+            "nam: x",
+            "line 1: unknown entry 'nam'. Did you mean \"name\"? "
+            "Known: free, leaf, leaves, name, named.",
+        ),
         (
             "name: x\nlaef: 1",
             "line 2: unknown entry 'laef'. Did you mean \"leaf\"? "

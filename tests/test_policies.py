@@ -87,7 +87,7 @@ def test_policies_survive_the_lock_file(name):
 @pytest.mark.parametrize(
     ("text", "change", "line", "words"),
     [
-        (RULES, ("title: Two", "titel: Two"), 1, "'title' is missing"),
+        (RULES, ("title: Two", "titel: Two"), 1, 'Did you mean "title"?'),
         (RULES, ("only:", "olny:"), 3, 'Did you mean "only"?'),
         (RULES, ("at_least: 2", "at_least: 0"), 7, "greater than or equal to 1"),
         (RULES, ("at_least: 2", 'at_least: "2"'), 7, "should be a valid integer"),

@@ -87,7 +87,7 @@ def test_order_of_values_is_a_change(folder):
 def test_results_stay_readable(folder):
     """A study that was broken or removed since does not lock the run's results away."""
     runs.start(str(folder))
-    change(folder, "title: Moods", "titel: Moods")
+    change(folder, "title: Moods\n", "")
     place = yamls.shown(folder / "study.yml")
     assert runs.open_run(str(folder)).note == (
         f"; the study cannot be used as it is now: {place}, line 1: 'title' is missing."

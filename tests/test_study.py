@@ -119,7 +119,9 @@ KNOWN_FIELD = (
         (
             "title: Moods",
             "titel: Moods",
-            "line 1: 'title' is missing.",
+            "line 1: unknown entry 'titel'. Did you mean \"title\"? "
+            "Known: corpus, fields, folder, groups, items, k, name, panel, panels, policies, prompt, "
+            "question, sending, title, voting.",
         ),
         ("k: [25, 50]", "k: [25, 25]", "line 27: a K stands twice in [25, 25]. Remove one."),
         (
@@ -383,7 +385,7 @@ def test_fields_of_a_policy(folder):
     [
         (
             "fields: {loud: {typ: boolean}}\n" + POLICY,
-            "line 1: 'description' in loud in fields is missing.",
+            f"line 1: unknown entry 'typ' in loud in fields. Did you mean \"type\"? {KNOWN_FIELD}",
         ),
         (
             "fields: [loud]\n" + POLICY,
@@ -548,9 +550,12 @@ def test_freezing_loses_nothing(name, tmp_path):
 
 
 @settings(deadline=None, max_examples=40)
-@given(text=st.text(min_size=1).filter(lambda text: text.strip()))
+@given(text=st.text(st.characters(exclude_characters="\x85"), min_size=1))
 def test_freezing_keeps_any_prompt(tmp_path_factory, text):
-    """Control characters, line separators and emoji in a prompt survive the lock file."""
+    """Control characters, line separators and emoji in a prompt survive the lock file.
+
+    Except U+0085: YAML takes it for a line end, and so does whoever reads prompt.md.
+    """
     folder = tmp_path_factory.mktemp("any")
     read = study.load(runs.ROOT / "data" / "books").model_copy(update={"prompt": text})
     assert frozen(read, folder).prompt == text

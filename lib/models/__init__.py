@@ -68,22 +68,6 @@ def is_retired(model: Model, today: datetime.date) -> bool:
     return model.shutdown_at is not None and today >= model.shutdown_at
 
 
-def unknowns(model: Model) -> list[str]:
-    """The facts about a model that are not known and therefore not checked.
-
-    >>> unknowns(facts("gpt-6.1-terra"))
-    ['context window', 'maximum output']
-    """
-    named = {
-        "price": model.price,
-        "context window": model.context_tokens,
-        "maximum output": model.max_output_tokens,
-        "queue limit": model.queue_tokens or None,
-        "reasoning efforts": model.efforts,
-    }
-    return [name for name, value in named.items() if value is None]
-
-
 def rates(model: Model, *, long_input: bool = False, dearest: bool = False) -> Rates:
     """The batch prices as whole millionths of a micro-dollar per token, so that sums are exact.
 
