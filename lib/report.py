@@ -29,7 +29,7 @@ SIMULATED = (
     "built-in annotators: the results show how the workspace works, and nothing about the texts."
     "</p>"
 )
-_NOT_SHOWN = {"private", "injected-parameters"}
+_NOT_SHOWN = {"private"}
 _TEXTS = ("text/plain", "text/html", "text/markdown")
 _PICTURES = ("image/png", "image/jpeg")
 _LEFT_OUT = {"text/plain": "(left out: an output that runs or loads something)"}

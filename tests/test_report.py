@@ -135,16 +135,17 @@ def test_a_page_has_a_policy_that_stops_all_loading():
     assert report.POLICY.startswith("default-src 'none'")
 
 
-def test_private_cells_and_parameters_are_left_out():
-    """Document text, and parameters that may name folders."""
+def test_private_cells_are_left_out_and_given_parameters_shown():
+    """No document text; and the parameters with which a run was made instead of the defaults."""
     made = notebook(markup(HARMLESS))
-    for tag in ("private", "injected-parameters"):
-        cell = v4.new_code_cell("secret source", outputs=[markup("secret output")])
+    for tag, words in (("private", "secret"), ("injected-parameters", "study = 'books'")):
+        cell = v4.new_code_cell(words, outputs=[markup("secret output")] * (tag == "private"))
         cell.metadata["tags"] = [tag]
         made.cells.append(cell)
     page = page_of(made)
     assert HARMLESS in page
     assert "secret" not in page
+    assert "books" in page
 
 
 @pytest.fixture(scope="module")
