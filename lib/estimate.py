@@ -112,10 +112,10 @@ def estimate(
         for name, annotator in annotators.items()
     ]
     frame = pd.DataFrame(rows)
-    waves = {
-        model: _waves(group, _limit(model, tier, limits, table))
-        for model, group in frame.groupby("model", sort=False)
-    }
+    queues = {model: models.facts(model, table).queue_tokens.get(tier) for model in frame["model"]}
+    queues |= limits or {}
+    groups = frame.groupby("model", sort=False)
+    waves = {model: _waves(group, queues[model]) for model, group in groups}
     frame = frame.join(pd.DataFrame.from_dict(waves, orient="index"), on="model")
     whole = {"queue_limit_tokens": "Int64", "n_waves": "Int64"}
     return frame.drop(columns="_cap_tokens").astype(whole)
@@ -141,12 +141,6 @@ def _usd(units: pd.Series) -> float:
     """The sum in dollars, rounded up to a micro-dollar; in two parts, since int64 ends at $9.2M."""
     n_micro_usd, rest = units // UNITS_PER_MICRO_USD, units % UNITS_PER_MICRO_USD
     return (int(n_micro_usd.sum()) - (-int(rest.sum()) // UNITS_PER_MICRO_USD)) / 1_000_000
-
-
-def _limit(
-    model: str, tier: int, limits: Mapping[str, int] | None, table: models.Table | None
-) -> int | None:
-    return (limits or {}).get(model, models.facts(model, table).queue_tokens.get(tier))
 
 
 def _waves(group: pd.DataFrame, limit: int | None) -> dict[str, float | None]:

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lib import parts, yamls
-from lib.parts import Part
+from lib.parts import Part, Text
 
 FieldName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
-Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
 File = tuple[Path, yamls.Lines]
 Files = Mapping[Path, tuple[Any, yamls.Lines]]
 _NUMBERS = ("integer", "number")

@@ -159,16 +159,16 @@ def verdict_colors(study: Study) -> dict[str, str]:
 
 
 def verdict_sentence(reached: pd.DataFrame) -> str:
-    """How many groups the policies agree on at the highest K, and how many lack data."""
+    """On how many groups with enough data the policies agree at the highest K."""
     if reached.empty:
         return "No policies: no verdicts."
     last = reached[reached["k"].eq(reached["k"].max())] if reached["k"].notna().any() else reached
-    n_same = int(last.groupby("group")["verdict"].nunique().eq(1).sum())
-    n_without = int(last["verdict"].eq(policies.INSUFFICIENT).groupby(last["group"]).any().sum())
-    n_policies = last["policy"].nunique()
+    said = last.groupby("group")["verdict"].agg(set)
+    lacking = said.map(lambda verdicts: policies.INSUFFICIENT in verdicts)
+    n_same = int(said[~lacking].map(len).eq(1).sum())
     return (
-        f"All {n_policies} policies agree on {n_same} of {last['group'].nunique()} groups; "
-        f"{n_without} have insufficient data"
+        f"All {last['policy'].nunique()} policies agree on {n_same} of {(~lacking).sum()} groups "
+        f"with enough data; {lacking.sum()} have too little"
     )
 
 

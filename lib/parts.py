@@ -9,13 +9,15 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from lib import yamls
 
 Kind = TypeVar("Kind", bound="Part")
+Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 _NO_WORD = ("string_type", "invalid_key")
 
 

@@ -40,15 +40,13 @@ import pydantic
 
 from lib import parts, yamls
 from lib.fields import Field
-from lib.parts import Part
+from lib.parts import Part, Share, Text
 
 INSUFFICIENT = "insufficient data"
 ANY_K = "any"
 Fault = tuple[tuple, str]
 
 Number = Annotated[float, pydantic.Field(allow_inf_nan=False)]
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
-Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
 
 
 def _listed(value: object) -> object:

@@ -19,13 +19,11 @@ from lib import folder as folders
 from lib import models, parts, policies, yamls
 from lib.errors import ModelError
 from lib.fields import Field, FieldName
-from lib.parts import Part
+from lib.parts import Part, Share, Text
 from lib.policies import Policy
 
 Name = Annotated[str, pydantic.StringConstraints(pattern=folders.NAME)]
 Weight = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
-Text = Annotated[str, pydantic.StringConstraints(min_length=1)]
 PARTS = ("corpus", "groups", "items", "prompt", "fields", "panels", "panel", "policies")
 PARTS += ("voting", "sending", "k")
 FORMATS = ("auto", "british-library", "txt", "json", "jsonl", "csv", "parquet")

@@ -64,10 +64,7 @@ def years_before(day: datetime.date, years: int) -> datetime.date:
     >>> years_before(datetime.date(2024, 2, 29), 1)
     datetime.date(2023, 2, 28)
     """
-    try:
-        return day.replace(year=day.year - years)
-    except ValueError:
-        return day.replace(year=day.year - years, day=28)
+    return (pd.Timestamp(day) - pd.DateOffset(years=years)).date()
 
 
 def _newest_first(documents: pd.DataFrame) -> pd.DataFrame:
@@ -126,12 +123,12 @@ def _marks(policy: Policy, items: pd.DataFrame) -> dict[str, np.ndarray]:
     needed, counts = set(policy.uses), _fits(items, policy.only or {})
     known = [isinstance(fields, frozenset) and needed <= fields for fields in items["known"]]
     marks = {"item": items["item"], "known": pd.Series(known, dtype=bool), "counts": counts}
+    marks["simulated"] = items["simulated"].astype(bool)
     for place, where in _conditions(policy):
         marks[place] = counts & _fits(items, where)
     if policy.recency:
         marks["share"] = items["date"].map(lambda date: _share(policy, date))
-    simulated = {"simulated": items["simulated"].to_numpy(dtype=bool)}
-    return {mark: values.to_numpy() for mark, values in marks.items()} | simulated
+    return {mark: values.to_numpy() for mark, values in marks.items()}
 
 
 def _conditions(policy: Policy) -> Iterator[tuple[str, Mapping[str, list[str]]]]:

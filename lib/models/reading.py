@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lib import parts, yamls
-from lib.parts import Part
+from lib.parts import Part, Text
 
-Word = Annotated[str, pydantic.StringConstraints(min_length=1)]
 Count = Annotated[int, pydantic.Field(gt=0)]
 Usd = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 Factor = Annotated[float, pydantic.Field(ge=1, allow_inf_nan=False)]
@@ -36,11 +35,11 @@ class Family(Part):
     `efforts` is empty where reasoning_effort is refused, None where its values are not known.
     """
 
-    encoding: Word
+    encoding: Text
     cap_parameter: Literal["max_completion_tokens", "max_tokens"]
-    efforts: list[Word] | None = None
-    default_effort: Word | None = None
-    verbosities: list[Word] = []
+    efforts: list[Text] | None = None
+    default_effort: Text | None = None
+    verbosities: list[Text] = []
     long_input_tokens: Count | None = None
     long_input_factor: Factor = 1
     long_output_factor: Factor = 1
@@ -49,18 +48,18 @@ class Family(Part):
 class Row(Part):
     """What a file says about one model; None where a fact is not known."""
 
-    family: Word
+    family: Text
     size: Literal["nano", "mini", "large"]
-    queue: Word | None = None
+    queue: Text | None = None
     context_tokens: Count | None = None
     max_output_tokens: Count | None = None
     standard: Price | None = None
     batch: Price | None = None
     priced_at: datetime.date | None = None
-    source: Word | None = None
+    source: Text | None = None
     batchable: bool = True
     shutdown_at: datetime.date | None = None
-    replacement: Word | None = None
+    replacement: Text | None = None
 
 
 class Model(Row, Family):
@@ -84,10 +83,10 @@ class Facts(Part):
     """A whole file, laid over those before it."""
 
     priced_at: datetime.date | None = None
-    source: Word | None = None
-    queues: dict[Word, dict[Count, Count]] = {}
-    families: dict[Word, Family] = {}
-    models: dict[Word, Row] = {}
+    source: Text | None = None
+    queues: dict[Text, dict[Count, Count]] = {}
+    families: dict[Text, Family] = {}
+    models: dict[Text, Row] = {}
 
 
 def read(*paths: Path) -> dict[str, Model]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from lib.models.reading import Model
 
 REASONING_REFUSES = ("temperature", "top_p", "logprobs", "top_logprobs")
+HARMLESS = {"temperature": 1, "logprobs": False}  # defaults, which may be written out
 NAMES = (
     "frequency_penalty",
     "logit_bias",
@@ -43,7 +44,9 @@ def problems(model: Model, body: Mapping) -> list[dict]:
     given = {name: value for name, value in body.items() if value is not None}
     found = _cap_problems(model, given) + _choice_problems(model, given)
     if _reasons(model, given):
-        found += [_sampling_problem(name, given[name]) for name in _refused_sampling(given)]
+        sampling = [name for name in REASONING_REFUSES if name in given]
+        refused = [name for name in sampling if given[name] != HARMLESS.get(name)]
+        found += [_sampling_problem(name, given[name]) for name in refused]
     return found
 
 
@@ -75,15 +78,6 @@ def advice(model: Model, param: str) -> str:
 def _reasons(model: Model, given: Mapping) -> bool:
     effort = given.get("reasoning_effort", model.default_effort)
     return model.reasoning and effort != "none"
-
-
-def _refused_sampling(given: Mapping) -> list[str]:
-    harmless = {"temperature": 1, "logprobs": False}
-    return [
-        name
-        for name in REASONING_REFUSES
-        if name in given and not (name in harmless and given[name] == harmless[name])
-    ]
 
 
 def _sampling_problem(name: str, value: object) -> dict:
