@@ -73,6 +73,6 @@ def load_all(folder: Path, sources: dict[str, dict], **items: object) -> Result:
     out = folder / "out"
     loaded = corpus.load(study(folder, sources, **items), out)
     census = corpus.census(out)
-    assert census["found"].sum() == loaded.n_found == loaded.n_documents + loaded.n_skipped
+    assert census["n_found"].sum() == loaded.n_found == loaded.n_documents + loaded.n_skipped
     tables = (pd.read_parquet(out / f"{name}.parquet") for name in ("documents", "skipped"))
     return Result(*tables, out)

@@ -12,7 +12,7 @@ from corpora import load, load_all, study, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.corpus import find, loading, places, shapes
+from lib.corpus import find, loading, shapes
 from lib.errors import CorpusError
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of Unix")
@@ -167,7 +167,7 @@ def test_vanished(tmp_path):
     (file,) = find.files(within.places[0], within)
     path.unlink()
     (skip,) = loading.of_file(file, within.places[0].source, 1, set())
-    assert (skip.reason, skip.path) == ("vanished", "corpus/a.txt")
+    assert (skip["reason"], skip["path"]) == ("vanished", "corpus/a.txt")
 
 
 @needs_links
@@ -242,8 +242,8 @@ def test_urls_that_cannot_be_listed(tmp_path, path):
 
 def test_secrets_of_urls_are_not_shown():
     """Users, passwords and signatures never reach ids, paths and messages."""
-    assert places.public("s3://key:secret@bucket/*.txt") == "s3://bucket/*.txt"
-    assert places.public("https://x.org/a.csv?sig=1") == "https://x.org/a.csv"
+    assert find.public("s3://key:secret@bucket/*.txt") == "s3://bucket/*.txt"
+    assert find.public("https://x.org/a.csv?sig=1") == "https://x.org/a.csv"
 
 
 NAMES = st.text(st.sampled_from("ab%@#/019.\n\u2028\x00AF"), min_size=1, max_size=12)

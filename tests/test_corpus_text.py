@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib import tokens
-from lib.corpus import clean, passages
+from lib.corpus import texts
 
 BODY = "CHAPTER I\n\nIt began here.\n\nAnd it ended."
 HEADER = (
@@ -55,7 +55,7 @@ MARKERS = [
 def test_gutenberg_licence(start, end):
     """Each generation of markers is known; what is cut is counted to the character."""
     text = f"{HEADER}{start}\n\n\n{BODY}\n\n{end}{LICENCE}"
-    cut = clean.gutenberg(text)
+    cut = texts.gutenberg(text)
     assert cut.text == BODY
     assert text[cut.n_start : len(text) - cut.n_end] == BODY
     assert (cut.title, cut.author) == ("Emma Part Two", "Jane Austen")
@@ -73,12 +73,12 @@ NO_LICENCE = [
 @pytest.mark.parametrize("text", NO_LICENCE)
 def test_other_texts_stay_whole(text):
     """A text without marker lines is not touched."""
-    assert clean.gutenberg(text) == clean.Cut(text)
+    assert texts.gutenberg(text) == texts.Cut(text)
 
 
 def test_header_lines_without_markers():
     """Title and author are read from the first lines of a text that begins with them."""
-    cut = clean.gutenberg(f"Title: Emma\nAuthor: Jane Austen\n\n{BODY}")
+    cut = texts.gutenberg(f"Title: Emma\nAuthor: Jane Austen\n\n{BODY}")
     assert (cut.title, cut.author, cut.n_start) == ("Emma", "Jane Austen", 0)
 
 
@@ -86,7 +86,7 @@ def test_a_collection_stays_whole():
     """Where several end markers stand, the last one counts."""
     start, end = MARKERS[1]
     text = f"{start}\n\nOne.\n\n{end}\n\nTwo.\n\n{end}{LICENCE}"
-    assert clean.gutenberg(text).text == f"One.\n\n{end}\n\nTwo."
+    assert texts.gutenberg(text).text == f"One.\n\n{end}\n\nTwo."
 
 
 def test_record_of_the_cut(tmp_path):
@@ -105,7 +105,7 @@ def test_record_of_the_cut(tmp_path):
 
 def check(text: str, max_tokens: int) -> list[str]:
     """The passages of a text, which must tile it, be exact and keep to the bound."""
-    found = list(passages.split(text, max_tokens, tokens.count))
+    found = list(texts.split(text, max_tokens, tokens.count))
     at = 0
     for passage in found:
         assert not text[at : passage.start].strip()
@@ -170,7 +170,7 @@ def test_passages_end_where_sentences_end():
 def test_abbreviations_do_not_end_sentences():
     """Sentence borders come from a library that knows abbreviations."""
     text = "Mr. Smith met Mrs. Jones at 5 p.m. in St. Ives. They left."
-    assert [text[at:] for at in passages.borders(text)][1:] == ["They left."]
+    assert [text[at:] for at in texts.borders(text)][1:] == ["They left."]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_sentences_without_end(text):
 def test_real_novel(shared):
     """A whole novel in passages: they are nearly full, and end where sentences and quotes end."""
     (path,) = (shared / "data" / "gutenberg").glob("1/1206*/*.txt")
-    text = clean.normal(path.read_text(encoding="utf-8"))
+    text = texts.normal(path.read_text(encoding="utf-8"))
     found = check(text, 500)
     assert len(found) < 1.1 * tokens.count([text])[0] / 500
     assert sum(piece[-1] in ".?!”\u2019\"'" for piece in found) > 0.95 * len(found)

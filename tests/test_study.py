@@ -120,8 +120,8 @@ KNOWN_FIELD = (
             "title: Moods",
             "titel: Moods",
             "line 1: unknown entry 'titel'. Did you mean \"title\"? "
-            "Known: corpus, fields, folder, groups, items, k, name, panel, panels, policies, prompt, "
-            "question, sending, title, voting.",
+            "Known: corpus, fields, folder, groups, items, k, name, panel, panels, policies, "
+            "prompt, question, sending, title, voting.",
         ),
         ("k: [25, 50]", "k: [25, 25]", "line 27: a K stands twice in [25, 25]. Remove one."),
         (
@@ -550,7 +550,7 @@ def test_freezing_loses_nothing(name, tmp_path):
 
 
 @settings(deadline=None, max_examples=40)
-@given(text=st.text(st.characters(exclude_characters="\x85"), min_size=1))
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\x85")).filter(str.strip))
 def test_freezing_keeps_any_prompt(tmp_path_factory, text):
     """Control characters, line separators and emoji in a prompt survive the lock file.
 

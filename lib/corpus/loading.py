@@ -5,7 +5,9 @@ documents is kept (the first), and what becomes of long ones. Everything streams
 of text are in memory at a time, whatever the size of the corpus.
 """
 
+import contextlib
 import hashlib
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,23 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from lib import tokens, yamls
-from lib.corpus import find, members, passages, read, seen, sheets, tables, totals
-from lib.corpus.passages import Passage
-from lib.corpus.shapes import (
-    TOO_LONG,
-    UNKNOWN,
-    Document,
-    File,
-    Skip,
-    SkipError,
-)
+from lib.corpus import find, members, read, sheets, texts
+from lib.corpus.shapes import Document, File, SkipError
 from lib.errors import CorpusError
 from lib.study import Items, Source, Study
 
+Row = dict[str, Any]
+
 _CHUNK_CHARS = 4_000_000
 _CHUNK_DOCUMENTS = 2_000
-_TABLES = {"jsonl": tables.jsonl, "csv": tables.table, "parquet": tables.parquet}
-_FORMATS = ("british-library", "txt", "json", *_TABLES)
+# Beyond 16 MB it moves to a temporary file, about 100 MB per million documents.
+_MEMORY = """
+PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;
+CREATE TABLE seen (digest BLOB PRIMARY KEY, first TEXT) WITHOUT ROWID; BEGIN
+"""
 
 
 @dataclass(frozen=True)
@@ -56,54 +55,52 @@ class Loaded:
         )
 
 
-def load(study: Study, folder: Path, token_counter: passages.Counter = tokens.count) -> Loaded:
+def load(study: Study, folder: Path, token_counter: texts.Counter = tokens.count) -> Loaded:
     """Read the study's corpus into `folder`; gives the sums.
 
     `documents.parquet` and `skipped.parquet` are replaced whole or not at all. Raises CorpusError
     if a source matches nothing, keeps a column that no record has, or if no text is left.
     """
     schema = sheets.documents_schema(study)
-    for name, source in study.corpus.items():
-        read.check_encoding(source.encoding, name)
     within = find.search(study, folder)
     found: Counter[tuple[str, str]] = Counter()
-    sums: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    sums = Counter(n_documents=0, n_items=0, n_cut=0, n_tokens=0)
     with sheets.writing(folder / "documents.parquet", schema) as documents:
         with sheets.writing(folder / "skipped.parquet", sheets.SKIPPED) as skipped:
             for piece in _pieces(study, within, found, token_counter):
-                if isinstance(piece, Skip):
-                    reasons[piece.reason] += 1
-                    sheets.add(skipped, [sheets.skipped(piece)])
-                else:
-                    rows = list(piece)
-                    sums.update(n_documents=1, n_items=len(rows), n_cut=_is_cut(rows, study))
-                    sums["n_tokens"] += sum(row["n_tokens"] for row in rows)
-                    sheets.add(documents, rows)
+                if isinstance(piece, dict):
+                    reasons[piece["reason"]] += 1
+                    sheets.add(skipped, piece)
+                    continue
+                sums.update(n_documents=1, n_items=len(piece))
+                for row in piece:
+                    is_cut = study.items.long == "cut" and row["end"] < row["n_document_chars"]
+                    sums.update(n_cut=is_cut, n_tokens=row["n_tokens"])
+                    sheets.add(documents, row)
             sheets.store_found(skipped, found)
         _check_left(sums["n_documents"], reasons, folder)
-    numbers = {name: sums[name] for name in ("n_documents", "n_items", "n_cut", "n_tokens")}
-    loaded = Loaded(found.total(), reasons=dict(reasons.most_common()), **numbers)
-    totals.check(loaded.n_found, loaded.n_documents, loaded.n_skipped, "the corpus")
+    loaded = Loaded(found.total(), reasons=dict(reasons.most_common()), **sums)
+    sheets.check(loaded.n_found, loaded.n_documents, loaded.n_skipped, "the corpus")
     return loaded
 
 
 def _pieces(
-    study: Study, within: find.Search, found: Counter, count: passages.Counter
-) -> Iterator[Skip | list[dict]]:
+    study: Study, within: find.Search, found: Counter, count: texts.Counter
+) -> Iterator[Row | list[Row]]:
     """Skips, and the items of each document, as they come."""
-    memory = seen.store()
     waiting: list[Document] = []
     n_chars = 0
-    try:
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as memory:
+        memory.executescript(_MEMORY)
         for piece in _documents(study, within, found):
-            if isinstance(piece, Skip):
+            if isinstance(piece, dict):
                 yield piece
                 continue
             try:
-                seen.note(memory, piece)
+                _note(memory, piece)
             except SkipError as error:
-                yield _skip_document(piece, error)
+                yield _refused(piece, error)
                 continue
             waiting.append(piece)
             n_chars += len(piece.text)
@@ -111,11 +108,9 @@ def _pieces(
                 yield from _chunk(waiting, study.items, count)
                 waiting, n_chars = [], 0
         yield from _chunk(waiting, study.items, count)
-    finally:
-        memory.close()
 
 
-def _documents(study: Study, within: find.Search, found: Counter) -> Iterator[Skip | Document]:
+def _documents(study: Study, within: find.Search, found: Counter) -> Iterator[Row | Document]:
     for place in within.places:
         known: set[str] = set()
         for file in find.files(place, within):
@@ -125,84 +120,96 @@ def _documents(study: Study, within: find.Search, found: Counter) -> Iterator[Sk
         _check_keep(place.name, place.source, known)
     for file in find.unmatched(within):
         found[file.source, file.format] += 1
-        yield _skip(file, None, None, SkipError(file.entry.reason, file.entry.detail))
+        error = SkipError(file.reason, file.detail)
+        yield _skip(file, None, None, error, file.n_bytes)
 
 
 def of_file(
     file: File, source: Source, min_chars: int, known: set[str]
-) -> Iterator[Skip | Document]:
-    """The documents of one file; what goes wrong with the file is one skip, with a row one each."""
+) -> Iterator[Row | Document]:
+    """The documents of one file; what goes wrong with the file is one skip, with a row one each.
+
+    The names of all members that its records have are added to `known`.
+    """
     n_records = 0
     try:
-        for row, record in _records(file, source):
+        for row, record in read.records(file, source):
             n_records += 1
             if isinstance(record, Mapping):
                 known.update(record)
+            name = None
             try:
+                name = members.identity(file, source, row, record)
                 if isinstance(record, SkipError):
                     raise record
-                yield members.document(file, source, row, record, min_chars)
+                yield members.document(file, source, row, name, record, min_chars)
             except SkipError as error:
-                name = members.name_of(file, source, row, record)
-                yield _skip(file, row, name, error)
+                yield _skip(file, row, name, error, file.n_bytes if row is None else None)
     except SkipError as error:
         after = f" (after {n_records:,} records)" if n_records else ""
-        yield _skip(file, None, None, SkipError(error.reason, error.detail + after))
+        error = SkipError(error.reason, error.detail + after)
+        yield _skip(file, None, None, error, file.n_bytes)
 
 
-def _records(file: File, source: Source) -> Iterator[tuple[int | None, read.Record]]:
-    if file.entry.reason:
-        raise SkipError(file.entry.reason, file.entry.detail)
-    if file.format not in _FORMATS:
-        raise SkipError(UNKNOWN, f"no reader for .{file.format}; read are {', '.join(_FORMATS)}")
-    if file.format in _TABLES:
-        yield from _TABLES[file.format](file, source)
-    elif file.format == "txt":
-        yield None, read.whole(file, source.encoding)
-    else:
-        text = read.whole(file, source.encoding).removeprefix("\ufeff")
-        yield from read.json_records(read.parsed(text), file.format)
+def _note(memory: sqlite3.Connection, document: Document) -> None:
+    """Remember a document; raises SkipError if its text or its id is there already.
+
+    The same words about another group are another document. The first one in order is kept. Ids
+    are remembered for documents that are used, so an id whose first record was a duplicate of
+    another document is still free.
+    """
+    kept = _first(memory, text := _digest("text", document.columns["group"] or "", document.text))
+    if kept:
+        raise SkipError("duplicate", f"the same text as {kept}, which is kept")
+    kept = _first(memory, name := _digest("id", document.id))
+    if kept:
+        raise SkipError("same id, other text", f"the id stands first in {kept}, which is kept")
+    row = "" if document.row is None else f", row {document.row}"
+    places = [(text, document.id), (name, f"{document.file.shown}{row}")]
+    memory.executemany("INSERT INTO seen VALUES (?, ?)", places)
+
+
+def _first(memory: sqlite3.Connection, digest: bytes) -> str | None:
+    found = memory.execute("SELECT first FROM seen WHERE digest = ?", (digest,)).fetchone()
+    return found and found[0]
+
+
+def _digest(*words: str) -> bytes:
+    return hashlib.sha256("\0".join(words).encode()).digest()[:16]
 
 
 def _chunk(
-    documents: list[Document], items: Items, count: passages.Counter
-) -> Iterator[Skip | list[dict]]:
+    documents: list[Document], items: Items, count: texts.Counter
+) -> Iterator[Row | list[Row]]:
     """The items of some documents, their tokens counted together."""
     counts = count([document.text for document in documents])
     for document, n_tokens in zip(documents, counts, strict=True):
         if n_tokens <= items.max_tokens:
-            yield [_item(document, document.id, Passage(0, len(document.text), n_tokens))]
+            found = [texts.Passage(0, len(document.text), n_tokens)]
         elif items.long == "refuse":
             what = f"{n_tokens:,} tokens, at most {items.max_tokens:,} are allowed"
-            yield _skip_document(document, SkipError(TOO_LONG, what))
+            yield _refused(document, SkipError("too long", what))
+            continue
         else:
-            found = passages.split(document.text, items.max_tokens, count)
-            if items.long == "cut":
-                yield [_item(document, document.id, next(found))]
-            else:
-                yield _numbered(document, list(found))
+            passages = texts.split(document.text, items.max_tokens, count)
+            found = [next(passages)] if items.long == "cut" else list(passages)
+        width = max(3, len(str(len(found))))
+        yield [
+            _item(document, passage, f"@{n:0{width}}" if len(found) > 1 else "")
+            for n, passage in enumerate(found, start=1)
+        ]
 
 
-def _numbered(document: Document, found: list[Passage]) -> list[dict]:
-    if len(found) == 1:
-        return [_item(document, document.id, found[0])]
-    width = max(3, len(str(len(found))))
-    names = (f"{document.id}@{n:0{width}}" for n in range(1, len(found) + 1))
-    return [_item(document, name, passage) for name, passage in zip(names, found, strict=True)]
-
-
-def _item(document: Document, name: str, passage: Passage) -> dict[str, Any]:
+def _item(document: Document, passage: texts.Passage, ending: str) -> Row:
     """A row of `documents.parquet`."""
     text = document.text[passage.start : passage.end]
     return {
-        **document.kept,
-        "item": name,
+        **document.columns,
+        "item": document.id + ending,
         "document": document.id,
-        "source": document.source,
-        "format": document.format,
-        "path": document.path,
-        "group": document.group,
-        "date": document.date,
+        "source": document.file.source,
+        "format": document.file.format,
+        "path": document.file.shown,
         "text": text,
         "start": passage.start,
         "end": passage.end,
@@ -210,24 +217,21 @@ def _item(document: Document, name: str, passage: Passage) -> dict[str, Any]:
         "n_tokens": passage.n_tokens,
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "n_document_chars": len(document.text),
-        "n_cut_start": document.n_cut_start,
-        "n_cut_end": document.n_cut_end,
     }
 
 
-def _is_cut(rows: list[dict], study: Study) -> int:
-    return int(study.items.long == "cut" and rows[0]["end"] < rows[0]["n_document_chars"])
+def _refused(document: Document, error: SkipError) -> Row:
+    n_bytes = len(document.text.encode())
+    return _skip(document.file, document.row, document.id, error, n_bytes)
 
 
-def _skip(file: File, row: int | None, document: str | None, error: SkipError) -> Skip:
-    n_bytes = file.entry.n_bytes if row is None else None
-    place = (file.source, file.shown, file.format, row)
-    return Skip(*place, document, error.reason, error.detail, n_bytes)
-
-
-def _skip_document(document: Document, error: SkipError) -> Skip:
-    place = (document.source, document.path, document.format, document.row)
-    return Skip(*place, document.id, error.reason, error.detail, len(document.text.encode()))
+def _skip(
+    file: File, row: int | None, document: str | None, error: SkipError, n_bytes: int | None
+) -> Row:
+    """A row of `skipped.parquet`: what is not used, where it stands and why."""
+    place = (file.source, file.shown, file.format, row, document)
+    values = (*place, error.reason, error.detail, n_bytes)
+    return dict(zip(sheets.SKIPPED.names, values, strict=True))
 
 
 def _check_keep(name: str, source: Source, known: set[str]) -> None:

@@ -8,7 +8,6 @@ files and `007` stays `007`.
 """
 
 import datetime
-import hashlib
 import json
 import math
 import re
@@ -16,64 +15,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib import yamls
-from lib.corpus import clean
-from lib.corpus.shapes import (
-    EMPTY,
-    NO_DATE,
-    NO_GROUP,
-    NO_ID,
-    NO_TEXT,
-    NOT_ENCODABLE,
-    TOO_SHORT,
-    WRONG_TYPE,
-    Document,
-    File,
-    SkipError,
-    path_id,
-    record_id,
-    shortened,
-)
+from lib.corpus import texts
+from lib.corpus.shapes import Document, File, SkipError, path_id, record_id, shortened
 from lib.study import Source
 
+Record = str | Mapping[str, Any]
 _MONTH_AND_YEAR = re.compile(r"[A-Za-z]{3}.*\d{4}|\d{4}.*[A-Za-z]{3}", re.DOTALL)
 
 
+def identity(file: File, source: Source, row: int | None, record: Record | SkipError) -> str:
+    """The id of a record; raises SkipError if the source declares one and it cannot be used."""
+    if source.id and isinstance(record, SkipError):
+        raise record
+    if source.id and isinstance(record, Mapping):
+        return record_id(file.source, _word(record, source.id, "no id"))
+    name = path_id(file.source, file.rel)
+    return name if row is None else f"{name}#{row}"
+
+
 def document(
-    file: File, source: Source, row: int | None, record: str | Mapping[str, Any], min_chars: int
+    file: File, source: Source, row: int | None, name: str, record: Record, min_chars: int
 ) -> Document:
-    """The document that a record makes; raises SkipError."""
+    """The document that a record with the id `name` makes; raises SkipError."""
     members = {} if isinstance(record, str) else record
-    name = _id(file, source, row, record)
-    cut = clean.gutenberg(
-        clean.normal(record if isinstance(record, str) else _text(record, source))
-    )
-    digest = _digest(cut.text)
-    _long_enough(cut, min_chars)
-    header = {"title": cut.title, "author": cut.author}
-    return Document(
-        id=name,
-        source=file.source,
-        format=file.format,
-        path=file.shown,
-        row=row,
-        text=cut.text,
-        sha256=digest,
-        group=_group(members, source.group),
-        date=_date(members, source.date),
-        n_cut_start=cut.n_start,
-        n_cut_end=cut.n_end,
-        kept=header | {key: _kept(members[key], key) for key in source.keep if key in members},
-    )
-
-
-def name_of(file: File, source: Source, row: int | None, record: object) -> str | None:
-    """The id of a record for the skipped table, None where it has none or cannot be read."""
-    if isinstance(record, SkipError) and source.id:
-        return None
-    try:
-        return _id(file, source, row, record)
-    except SkipError:
-        return None
+    text = record if isinstance(record, str) else _text(record, source.text)
+    cut = texts.gutenberg(texts.normal(text))
+    _encodable(cut.text, "text")
+    _check_length(cut, min_chars)
+    columns = {
+        "group": _word(members, source.group, "no group") if members and source.group else None,
+        "date": _date(members, source.date) if members and source.date else None,
+        "n_cut_start": cut.n_start,
+        "n_cut_end": cut.n_end,
+        "title": cut.title,
+        "author": cut.author,
+        **{key: _kept(members[key], key) for key in source.keep if key in members},
+    }
+    return Document(file, row, name, cut.text, columns)
 
 
 def moment(value: object) -> datetime.datetime | None:
@@ -87,9 +65,7 @@ def moment(value: object) -> datetime.datetime | None:
     """
     if isinstance(value, datetime.datetime):
         found = value
-    elif isinstance(value, datetime.date):
-        found = datetime.datetime(value.year, value.month, value.day)
-    elif isinstance(value, str | int) and not isinstance(value, bool):
+    elif isinstance(value, str | int | datetime.date) and not isinstance(value, bool):
         found = _written(str(value).strip())
     else:
         return None
@@ -103,11 +79,11 @@ def moment(value: object) -> datetime.datetime | None:
 def _written(text: str) -> datetime.datetime | None:
     if text.isdecimal() and len(text) not in (4, 8):
         return None
-    text = re.sub(r"^(\d{4})/(\d{1,2})/(\d{1,2})", r"\1-\2-\3", text)
-    if re.fullmatch(r"\d{4}(-\d{2})?", text):
-        text = f"{text}-01-01"[:10]
+    iso = text.replace("/", "-")
+    if re.fullmatch(r"\d{4}(-\d{2})?", iso):
+        iso = f"{iso}-01-01"[:10]
     try:
-        return datetime.datetime.fromisoformat(text)
+        return datetime.datetime.fromisoformat(iso)
     except ValueError:
         return _with_month(text) if _MONTH_AND_YEAR.search(text) else None
 
@@ -115,95 +91,69 @@ def _written(text: str) -> datetime.datetime | None:
 def _with_month(text: str) -> datetime.datetime | None:
     import pandas as pd
 
-    try:
-        found = pd.to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return found.to_pydatetime() if isinstance(found, pd.Timestamp) else None
+    found = pd.to_datetime(text, errors="coerce")
+    return None if found is pd.NaT else found.to_pydatetime()
 
 
-def _id(file: File, source: Source, row: int | None, record: object) -> str:
-    if source.id and isinstance(record, Mapping):
-        value = _word(record.get(source.id))
-        if value is None or not value.strip():
-            raise SkipError(NO_ID, _missing(source.id, record))
-        _digest(value, source.id)
-        return record_id(file.source, value)
-    name = path_id(file.source, file.entry.rel)
-    return name if row is None else f"{name}#{row}"
-
-
-def _text(record: Mapping[str, Any], source: Source) -> str:
-    if source.text not in record:
-        raise SkipError(NO_TEXT, _missing(source.text, record))
-    value = record[source.text]
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if name not in record:
+        raise SkipError("no text member", _missing(name, record))
     if value is None:
-        raise SkipError(EMPTY, f"{source.text} is null")
+        raise SkipError("empty", f"{name} is null")
     if not isinstance(value, str):
-        what = f"{source.text} is {type(value).__name__}, not text: {shortened(value)}"
-        raise SkipError(WRONG_TYPE, what)
+        what = f"{name} is {type(value).__name__}, not text: {shortened(value)}"
+        raise SkipError("text of another type", what)
     return value
 
 
-def _long_enough(cut: clean.Cut, min_chars: int) -> None:
+def _check_length(cut: texts.Cut, min_chars: int) -> None:
     n_chars = len(cut.text.strip())
     if not n_chars:
-        after = f" after {cut.n_start + cut.n_end:,} characters of licence were cut off"
-        raise SkipError(EMPTY, f"no text{after if cut.n_start + cut.n_end else ''}")
+        n_cut = cut.n_start + cut.n_end
+        after = f" after {n_cut:,} characters of licence were cut off" if n_cut else ""
+        raise SkipError("empty", f"no text{after}")
     if n_chars < min_chars:
-        raise SkipError(TOO_SHORT, f"{n_chars:,} characters, at least {min_chars:,} are wanted")
+        raise SkipError("too short", f"{n_chars:,} characters, at least {min_chars:,} are wanted")
 
 
-def _group(members: Mapping[str, Any], name: str | None) -> str | None:
-    if name is None or not members:
-        return None
-    value = _word(members.get(name))
-    if value is None or not value.strip():
-        raise SkipError(NO_GROUP, _missing(name, members))
-    _digest(value, name)
-    return value
+def _word(record: Mapping[str, Any], name: str, reason: str) -> str:
+    """A text or number as an id or group; 3.0 is 3, as tables with gaps turn 3 into 3.0."""
+    value = record.get(name)
+    if isinstance(value, float) and math.isfinite(value):
+        value = int(value) if value.is_integer() else repr(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise SkipError(reason, _missing(name, record))
+    return _encodable(value, name)
 
 
-def _date(members: Mapping[str, Any], name: str | None) -> datetime.datetime | None:
-    if name is None or not members:
-        return None
-    if members.get(name) in (None, ""):
-        raise SkipError(NO_DATE, _missing(name, members))
-    found = moment(members[name])
+def _date(record: Mapping[str, Any], name: str) -> datetime.datetime:
+    if record.get(name) in (None, ""):
+        raise SkipError("unreadable date", _missing(name, record))
+    found = moment(record[name])
     if found is None:
-        value = shortened(members[name])
-        raise SkipError(NO_DATE, f"{name} is {value!r}; write it as 2026-11-22")
+        value = shortened(record[name])
+        raise SkipError("unreadable date", f"{name} is {value!r}; write it as 2026-11-22")
     return found
 
 
-def _word(value: object) -> str | None:
-    """A text or number as an id or group; 3.0 is 3, as tables with gaps turn 3 into 3.0."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    return str(value)
-
-
 def _kept(value: object, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        text = value
-    elif isinstance(value, datetime.date):
-        text = value.isoformat()
-    else:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    _digest(text or "", name)
-    return text
+    if isinstance(value, datetime.date):
+        value = value.isoformat()
+    elif value is not None and not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return _encodable(value, name) if value else value
 
 
-def _digest(text: str, name: str = "text") -> bytes:
+def _encodable(text: str, name: str) -> str:
     try:
-        return hashlib.sha256(text.encode()).digest()
+        text.encode()
     except UnicodeEncodeError as error:
         what = f"{name}, character {error.start:,}: U+{ord(text[error.start]):04X} stands alone"
-        raise SkipError(NOT_ENCODABLE, what) from error
+        raise SkipError("not encodable", what) from error
+    return text
 
 
 def _missing(name: str, record: Mapping[str, Any]) -> str:

@@ -1,42 +1,17 @@
-"""The words of the corpus: files, documents, and the reasons why something is not used.
+"""The words of the corpus: files, documents, skips, and ids that no two documents share.
 
-It decides the names of the reasons, which stand in `skipped.parquet` and in tables, and how ids
-and paths are written so that no two documents share one.
+Why something is not used is one of these reasons: duplicate, empty, hidden or system file, link to
+a folder, malformed, no group, no id, no text member, not a file, not decodable, not encodable, not
+in any source, outside the corpus by link, same id (other text), symlink loop, text of another type,
+too large, too long, too short, unknown format, unreadable, unreadable date, vanished.
 """
 
 import re
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 MAX_RECORD_BYTES = 64 * 2**20
-NO_SOURCE = "(none)"
-
-DUPLICATE = "duplicate"
-EMPTY = "empty"
-HIDDEN = "hidden or system file"
-LINK_OUT = "outside the corpus by link"
-LINK_FOLDER = "link to a folder"
-LINK_LOOP = "symlink loop"
-MALFORMED = "malformed"
-NOT_A_FILE = "not a file"
-NOT_DECODABLE = "not decodable"
-NOT_ENCODABLE = "not encodable"
-NOT_IN_SOURCE = "not in any source"
-NO_DATE = "unreadable date"
-NO_GROUP = "no group"
-NO_ID = "no id"
-NO_TEXT = "no text member"
-OTHER_TEXT = "same id, other text"
-TOO_LARGE = "too large"
-TOO_LONG = "too long"
-TOO_SHORT = "too short"
-UNKNOWN = "unknown format"
-UNREADABLE = "unreadable"
-VANISHED = "vanished"
-WRONG_TYPE = "text of another type"
 
 _RESERVED = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PASSAGE_END = re.compile(r"@(?=\d{3,}\Z)")
@@ -52,11 +27,11 @@ class SkipError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class File:
     """One name below a source's folder; `reason` says why it is no readable file, if so.
 
     `rel` is the path below the folder with forward slashes, ending in one for a folder; `path` is
-    what opens it.
+    what opens it, on `fs` if it is remote; `shown` is the path as the study writes it.
     """
 
     rel: str
@@ -64,52 +39,24 @@ class Entry:
     n_bytes: int | None = None
     reason: str = ""
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """An entry with the source that it is read for; `shown` is the path as the study writes it."""
-
-    source: str
-    shown: str
-    format: str
-    entry: Entry
+    source: str = ""
+    shown: str = ""
+    format: str = ""
     fs: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as it was read and cleaned; `row` counts from 1 in tables, None for whole files.
+    """A document as it was read and cleaned, its columns named as in `documents.parquet`.
 
-    `kept` holds title, author and the columns that the source keeps.
+    `row` counts from 1 in tables and is None for whole files.
     """
 
+    file: File
+    row: int | None
     id: str
-    source: str
-    format: str
-    path: str
-    row: int | None
     text: str
-    sha256: bytes
-    group: str | None = None
-    date: datetime | None = None
-    n_cut_start: int = 0
-    n_cut_end: int = 0
-    kept: Mapping[str, str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Something that is not used, where it stands and why: a row of `skipped.parquet`."""
-
-    source: str
-    path: str
-    format: str
-    row: int | None
-    document: str | None
-    reason: str
-    detail: str
-    n_bytes: int | None
+    columns: dict[str, Any]
 
 
 def escaped(name: str) -> str:
@@ -129,16 +76,16 @@ def path_id(source: str, rel: str) -> str:
     >>> path_id("books", "a/b.txt"), path_id("books", "a.json#1")
     ('books/a/b.txt', 'books/a.json%231')
     """
-    return record_id(source, _ROW_END.sub("%23", escaped(rel)), escape=False)
+    return f"{source}/{_PASSAGE_END.sub('%40', _ROW_END.sub('%23', escaped(rel)))}"
 
 
-def record_id(source: str, name: str, escape: bool = True) -> str:
+def record_id(source: str, name: str) -> str:
     """The id of a record that carries its own; it never looks like the id of a passage.
 
     >>> record_id("reviews", "r-17"), record_id("reviews", "ann@2020")
     ('reviews/r-17', 'reviews/ann%402020')
     """
-    return f"{source}/{_PASSAGE_END.sub('%40', escaped(name) if escape else name)}"
+    return f"{source}/{_PASSAGE_END.sub('%40', escaped(name))}"
 
 
 def shortened(value: object, n_chars: int = 80) -> str:
