@@ -36,7 +36,8 @@ def endpoint(tmp_path_factory) -> Iterator[dict]:
 
     state = tmp_path_factory.mktemp("service")
     stages = ("--validating=0", "--in-progress=0", "--finalizing=0", "--cancelling=0")
-    found = local_api.start(state, idle_exit_seconds=60, options=stages)
+    # It leaves by itself when the folder is gone: an hour bridges all tests that do not ask it.
+    found = local_api.start(state, idle_exit_seconds=3600, options=stages)
     yield found
     os.kill(found["pid"], signal.SIGTERM)
 
