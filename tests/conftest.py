@@ -43,12 +43,13 @@ def endpoint(tmp_path_factory) -> Iterator[dict]:
 
 
 @pytest.fixture
-def make_run(tmp_path, monkeypatch) -> Callable:
+def make_run(tmp_path, monkeypatch) -> Iterator[Callable]:
     """Makes a run of a small study, in a folder of its own, with documents and requests."""
     import sending
 
     monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(tmp_path / "outputs"))
-    return functools.partial(sending.make_run, tmp_path / "guests")
+    yield functools.partial(sending.make_run, tmp_path / "guests")
+    sending.close_clients()
 
 
 @pytest.fixture(scope="session")

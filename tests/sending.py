@@ -47,6 +47,15 @@ def make_run(
     return run
 
 
+OPENED: list[openai.OpenAI] = []
+
+
+def close_clients():
+    """Close the clients that a test has opened, so that no socket is left to the collector."""
+    while OPENED:
+        OPENED.pop().close()
+
+
 def write_documents(run, texts):
     """The documents of a run."""
     rows = [
@@ -67,6 +76,7 @@ def service_at(endpoint, base_url="", **differs):
     client = openai.OpenAI(
         base_url=base_url or endpoint["base_url"], api_key=endpoint["token"], timeout=20
     )
+    OPENED.append(client)
     settings = {"free": True, "grace_seconds": 0.4, "poll_seconds": 0.05, **differs}
     return Service(settings.pop("name", "local"), client, **settings)
 

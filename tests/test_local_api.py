@@ -33,7 +33,8 @@ def running(state, *options, **settings):
     """A client of a service that ends with the block."""
     endpoint = local_api.start(state, options=options, **settings)
     try:
-        yield client_of(endpoint)
+        with client_of(endpoint) as client:
+            yield client
     finally:
         stop(state, signal.SIGTERM)
 
