@@ -13,6 +13,7 @@ import jsonschema
 import openai
 import pytest
 import specification
+from test_local_api import client_of
 
 from lib import local_api
 
@@ -39,16 +40,6 @@ def faults(document, name, value):
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     found = jsonschema.Draft202012Validator(schema).iter_errors(value)
     return [f"{name}.{'.'.join(map(str, one.absolute_path))}: {one.message}" for one in found]
-
-
-def client_of(endpoint):
-    """The official client, which checks each answer strictly and never asks twice."""
-    return openai.OpenAI(
-        base_url=endpoint["base_url"],
-        api_key=endpoint["token"],
-        max_retries=0,
-        _strict_response_validation=True,
-    )
 
 
 @pytest.fixture(scope="module")
