@@ -250,7 +250,7 @@ def hand_over(home: Path, args: list) -> int:
     if not ON_WINDOWS:
         os.execve(command[0], command, clean_environment())  # noqa: S606 - no shell is meant
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer
-    return subprocess.run(command, env=clean_environment(), check=False).returncode  # noqa: S603
+    return subprocess.run(command, env=clean_environment(), check=False).returncode  # noqa: S603 - ours
 
 
 if __name__ == "__main__":

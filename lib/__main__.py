@@ -81,7 +81,7 @@ def _lab(given: argparse.Namespace) -> int:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    return subprocess.call([sys.executable, "-m", "lib.local_api", *given.rest])  # noqa: S603
+    return subprocess.call([sys.executable, "-m", "lib.local_api", *given.rest])  # noqa: S603 - our own module
 
 
 def _refresh(_: argparse.Namespace) -> int:
