@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from lib import answers, ledger, models, pacing, runs, service
+from lib import answers, clock, ledger, models, pacing, runs, service
 from lib.errors import ServiceError
 from lib.runs import Run, crash_point
 from lib.service import Service
@@ -230,7 +230,7 @@ def pause(shard: dict[str, Any]) -> dict[str, Any]:
     """What a shard records when the service has no room for it now: how often, and until when."""
     n_refusals = shard["n_refusals"] + 1
     wait = pd.Timedelta(seconds=pacing.pause_seconds(n_refusals))
-    not_before = (pd.Timestamp.now("UTC") + wait).isoformat()
+    not_before = (clock.now() + wait).isoformat()
     return {"n_refusals": n_refusals, "not_before": not_before}
 
 
@@ -262,7 +262,7 @@ def _given_up(shard: dict[str, Any]) -> bool:
     """Whether the service has not shown a batch or its results for so long that they are lost."""
     if not shard["unseen_at"]:
         return False
-    age = pd.Timestamp.now("UTC") - pd.Timestamp(shard["unseen_at"])
+    age = clock.now() - pd.Timestamp(shard["unseen_at"])
     return age > pd.Timedelta(hours=GIVE_UP_HOURS)
 
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 import sqlite3
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 import filelock
 import pandas as pd
 
-from lib import collect, ledger, reconcile, submit
+from lib import clock, collect, ledger, reconcile, submit
 from lib.errors import (
     AccountingError,
     BudgetError,
@@ -121,14 +120,14 @@ def _steps(
     run: Run, to: Service, max_usd: float, hours: float, *, canaries_only: bool = False
 ) -> Iterator[Progress]:
     """One step after the other, while the run waits and the time lasts; at least one."""
-    deadline = time.monotonic() + hours * 3600
+    deadline = clock.monotonic() + hours * 3600
     with _holding(run):
         while True:
             progress = _step(run, to, max_usd, canaries_only=canaries_only)
             yield progress
-            if progress.state != "waiting" or time.monotonic() > deadline:
+            if progress.state != "waiting" or clock.monotonic() > deadline:
                 return
-            time.sleep(to.poll_seconds)
+            clock.sleep(to.poll_seconds)
 
 
 def _step(run: Run, to: Service, max_usd: float, *, canaries_only: bool) -> Progress:

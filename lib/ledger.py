@@ -9,12 +9,12 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lib import clock
 from lib.errors import AccountingError, BudgetError, VotebookError
 
 VERSION = 1
@@ -45,7 +45,7 @@ _CREATE = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
 
 def now() -> str:
     """The time as the ledger writes it: UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return clock.now().isoformat(timespec="milliseconds")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,9 @@ sent again, after its input file has been deleted so that a create still under w
 """
 
 import sqlite3
-import time
 from typing import Any
 
-from lib import ledger, service
+from lib import clock, ledger, service
 from lib.runs import crash_point
 from lib.service import Service
 
@@ -35,14 +34,14 @@ def reconcile(book: sqlite3.Connection, to: Service, run_id: str) -> None:
     The grace is waited out here, by the monotonic clock of this process: neither a step of the
     wall clock nor a machine that slept can shorten it.
     """
-    ends_at = time.monotonic() + to.grace_seconds
+    ends_at = clock.monotonic() + to.grace_seconds
     while ledger.shards(book, "uploading", "submitting"):
-        is_over = time.monotonic() >= ends_at
+        is_over = clock.monotonic() >= ends_at
         _adopt_listed(book, to, run_id)
         if is_over:
             _free(book, to)
         elif ledger.shards(book, "uploading", "submitting"):
-            time.sleep(min(to.poll_seconds, max(0.0, ends_at - time.monotonic())))
+            clock.sleep(min(to.poll_seconds, max(0.0, ends_at - clock.monotonic())))
 
 
 def adopt(book: sqlite3.Connection, shard: str, batch: dict[str, Any]) -> None:

@@ -11,14 +11,13 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
+from lib import clock, yamls
 from lib import study as studies
-from lib import yamls
 from lib.errors import AccountingError, StudyError, VotebookError
 from lib.study import Study
 
@@ -102,7 +101,7 @@ def start(study: str, run_name: str = "", panel: str = "") -> Run:
     if not path.is_file() or path.read_text(encoding="utf-8") != lock:
         with replacing(path) as part:
             part.write_text(lock, encoding="utf-8")
-    warnings = studies.check_models(read, datetime.now(UTC).date())
+    warnings = studies.check_models(read, clock.now().date())
     note = "".join(f"; warning: {warning}" for warning in warnings)
     return Run(path.parent.name, path.parent, read, note)
 

@@ -8,15 +8,15 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
+from lib import clock, models, parts, policies, yamls
 from lib import fields as questions
 from lib import folder as folders
-from lib import models, parts, policies, yamls
 from lib.errors import ModelError
 from lib.fields import Field, FieldName
 from lib.parts import Part, Share, Text
@@ -144,7 +144,7 @@ def load(folder: Path, panel: str = "") -> Study:
     questions.check(study.fields, (path, lines), read)
     for at, what in _faults(study, n_policies=len(read)):
         raise yamls.problem(path, yamls.line_of(lines, *at), what)
-    check_models(study, datetime.now(UTC).date(), lines)
+    check_models(study, clock.now().date(), lines)
     dated = any(source.date for source in study.corpus.values())
     parsed = {
         file.stem: policies.parse(file, *content, study.fields, ks=study.k, dated=dated)

@@ -12,14 +12,14 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet
 
-from lib import collect, ledger, models, pacing, prompts, reconcile, runs, service, shards
+from lib import clock, collect, ledger, models, pacing, prompts, reconcile, runs, service, shards
 from lib import study as studies
 from lib.errors import AccountingError, ServiceError, VotebookError
 from lib.runs import Run, crash_point
@@ -97,7 +97,7 @@ def _release(step: Step, shard: dict[str, Any], why: str) -> None:
 
 def _check_models(run: Run, rows: pd.DataFrame) -> None:
     """Raise ModelError before anything is sent that its model is known to refuse."""
-    today = datetime.now(UTC).date()
+    today = clock.now().date()
     for annotator, model in rows[["annotator", "model"]].drop_duplicates().to_numpy():
         models.check(model, run.study.annotators[annotator].parameters, today)
 
@@ -266,5 +266,5 @@ def _is_paused(shard: dict[str, Any]) -> bool:
     """Whether the pause after a refusal lasts; one beyond the longest is a clock set back."""
     if not shard["not_before"]:
         return False
-    left = datetime.fromisoformat(shard["not_before"]) - datetime.now(UTC)
+    left = datetime.fromisoformat(shard["not_before"]) - clock.now()
     return timedelta(0) < left <= timedelta(seconds=pacing.LONGEST_PAUSE_SECONDS)

@@ -40,6 +40,7 @@ LAYERS = {
     "ground": [
         "",
         "errors",
+        "clock",
         "fields",
         "folder",
         "models/",
