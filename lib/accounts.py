@@ -8,7 +8,19 @@ from datetime import date
 
 import pandas as pd
 
-from lib import collect, estimate, ledger, lengths, models, prompts, runs, submit, yamls
+from lib import (
+    advice,
+    collect,
+    estimate,
+    ledger,
+    lengths,
+    models,
+    prompts,
+    runs,
+    submit,
+    wanted,
+    yamls,
+)
 from lib.errors import AccountingError
 from lib.runs import Run
 from lib.study import Study
@@ -192,12 +204,40 @@ def _check_collected(run: Run) -> None:
 
 
 def faults(run: Run) -> pd.DataFrame:
-    """What went wrong, grouped: model, outcome, code, parameter, message, and how often."""
-    names = ["model", "outcome", "code", "param", "message"]
+    """What went wrong over all attempts, grouped, the most frequent first, and what to do.
+
+    Columns: model, outcome, status, code, param, message, n_lines, what_to_do. Messages that differ
+    in numbers and ids alone are one; what a model said when it refused is not repeated.
+    """
+    names = ["model", "outcome", "status", "code", "param", "message"]
     bad = collect.outcomes(run).query("outcome != 'valid'")
+    said = bad["message"].mask(bad["outcome"].eq("refused"), "").fillna("")
+    bad = bad.assign(message=said.map(advice.pattern), status=bad["status"].astype(object))
     grouped = bad.fillna(dict.fromkeys(names, "")).groupby(names, sort=True)
     table = grouped.size().reset_index(name="n_lines")
+    table["what_to_do"] = _advice(table)
     return table.sort_values("n_lines", ascending=False, kind="stable", ignore_index=True)
+
+
+def unanswered(run: Run) -> pd.DataFrame:
+    """The requests that no further attempt will answer, with their last outcome: for people.
+
+    Columns: item, annotator, repeat, model, attempt, outcome, status, code, message, what_to_do.
+    """
+    requests, outcomes = run.table("requests"), collect.outcomes(run)
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        flying = ledger.in_flight(book)
+    still = wanted.wanted(requests, outcomes, flying, run.study)
+    left = wanted.review(requests, outcomes, still, flying)
+    left["what_to_do"] = _advice(left)
+    names = ["item", "annotator", "repeat", "model", "attempt", "outcome", "status", "code"]
+    return left[[*names, "message", "what_to_do"]].sort_values(names[:3], ignore_index=True)
+
+
+def _advice(table: pd.DataFrame) -> list[str]:
+    rows = table[["outcome", "status", "code", "param", "message"]].astype(object)
+    rows = rows.where(rows.notna() & rows.ne(""), None)
+    return [advice.of(*row) for row in rows.itertuples(index=False, name=None)]
 
 
 def spend(run: Run) -> pd.DataFrame:

@@ -176,19 +176,34 @@ def test_released_shards_are_not_shown(run):
 
 
 def test_faults_are_grouped_and_the_most_frequent_come_first(run):
-    """By model, outcome, code and message; valid answers are no fault."""
+    """By model, outcome, code and message without numbers; what a model said is not repeated."""
     said = [
-        ("a", "refused", "no"),
-        ("b", "refused", "no"),
-        ("c", "empty", None),
-        ("d", "valid", None),
+        ("a", "refused", "I will not read of Mrs Gray."),
+        ("b", "refused", "No."),
+        ("c", "failed", "Limit 12 passed"),
+        ("d", "failed", "Limit 13 passed"),
+        ("e", "failed", "Limit 14 passed"),
+        ("f", "empty", None),
+        ("g", "valid", None),
     ]
     write_outcomes(run, [(key, 0, outcome, 5, 0.1, why) for key, outcome, why in said])
     table = accounts.faults(run)
     assert table[["outcome", "message", "n_lines"]].to_numpy().tolist() == [
-        ["refused", "no", 2],
+        ["failed", "Limit N passed", 3],
+        ["refused", "", 2],
         ["empty", "", 1],
     ]
+    assert "max_output_tokens" in table["what_to_do"][2]
+
+
+def test_what_nobody_will_answer_is_listed_for_people(run):
+    """A request refused for good is on the list; one that is asked once again is not."""
+    first, second, *_ = run.table("requests").query("annotator == 'terra'")["key"]
+    rows = [(first, n, "refused", 5, 0.1, "No.") for n in (0, 1)]
+    write_outcomes(run, [*rows, (second, 0, "refused", 5, 0.1, "No.")])
+    (row,) = accounts.unanswered(run).to_dict("records")
+    assert (row["annotator"], row["outcome"], row["attempt"]) == ("terra", "refused", 1)
+    assert row["item"] == run.table("requests").set_index("key")["item"][first]
 
 
 def test_spend_counts_every_paid_attempt_once(run):

@@ -19,6 +19,7 @@ LAYERS = {
     "view": ["accounts", "charts", "findings", "tables"],
     "outside": ["collect", "dispatch", "ledger", "reconcile", "schedule", "service", "submit"],
     "pure": [
+        "advice",
         "agreement",
         "answers",
         "consensus",
