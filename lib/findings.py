@@ -17,7 +17,6 @@ from lib.study import Study
 
 VERDICT_COLORS = ("#56B4E9", "#E69F00", "#D55E00", "#882255", "#332288", "#117733", "#AA4499")
 NO_VERDICT = "#D9D9D9"
-_FORMULA = r"^(?=[=+\-@\t\r])"
 
 
 def labels(run: Run, items: Collection[str]) -> pd.DataFrame:
@@ -80,8 +79,7 @@ def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame
 
     Columns: item, field, value, status, margin, candidates. What the whole panel says alike is left
     out, and so are texts, which are not voted on. A name is doubtful when its share is near the
-    threshold; its margin is the distance. A name that a spreadsheet would run as a formula gets a
-    leading apostrophe.
+    threshold; its margin is the distance.
     """
     order = {"no_quorum": 0, "tie": 1, "decided": 2, "elected": 2, "not elected": 2}
     kinds = decided["field"].map(lambda name: run.study.fields[name].type)
@@ -92,7 +90,7 @@ def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame
         lambda name: run.study.fields[name].threshold or run.study.voting.threshold
     )
     names = named.assign(
-        value=named["name"].str.replace(_FORMULA, "'", regex=True),
+        value=named["name"],
         status=named["elected"].map({True: "elected", False: "not elected"}),
         margin=(named["share"] - threshold).abs(),
         candidates=None,

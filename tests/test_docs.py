@@ -118,10 +118,11 @@ def test_every_column_is_in_the_codebook(name, whole_run):
             assert pyarrow.types.is_null(field.type) or any(fit(field.type) for fit in fits), field
 
 
-def test_every_column_of_the_review_is_in_the_codebook(whole_run):
+@pytest.mark.parametrize("name", ["review.csv", "unanswered.csv"])
+def test_every_column_of_a_csv_is_in_the_codebook(whole_run, name):
     """In its order."""
-    header = whole_run.run.path("review.csv").read_text(encoding="utf-8-sig").splitlines()[0]
-    assert header.split(",") == list(section("review.csv"))
+    header = whole_run.run.path(name).read_text(encoding="utf-8-sig").splitlines()[0]
+    assert header.split(",") == list(section(name))
 
 
 def test_every_column_of_the_ledger_is_in_the_codebook(whole_run):
@@ -154,7 +155,7 @@ def test_every_entry_of_the_lock_is_in_the_codebook(whole_run):
 
 def test_units_are_those_of_the_names():
     """A column that ends in a unit has that unit; nothing is called cost."""
-    titles = [*FILES, "review.csv", "shards", "limits"]
+    titles = [*FILES, "review.csv", "unanswered.csv", "shards", "limits"]
     for title in titles:
         for name, (kind, unit, meaning) in section(title).items():
             for ending, word in UNITS.items():

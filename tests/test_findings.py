@@ -145,25 +145,6 @@ def test_names_near_the_threshold_come_before_clear_ones(run):
     assert table["margin"].round(3).tolist() == [0.0, 0.333]
 
 
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [
-        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
-        ("+1+1", "'+1+1"),
-        ("-2+3", "'-2+3"),
-        ("@sum(a1)", "'@sum(a1)"),
-        ("\t=1", "'\t=1"),
-        ("Kay = 1", "Kay = 1"),
-    ],
-)
-def test_a_name_is_no_formula_in_a_spreadsheet(name, written, run):
-    """The review is a CSV file, and a document chooses its names."""
-    row = {"item": "r1", "field": "people", "key": "k", "name": name, "share": 0.5}
-    named = pd.DataFrame([{**row, "elected": True}])
-    _, decided, _ = counted(run, {("r1", "mood"): alike("calm")})
-    assert written in findings.review(run, decided, named)["value"].dropna().tolist()
-
-
 def with_groups(run, text, name="name"):
     """The study with a groups table of this text."""
     groups = {"path": "houses.csv", "id": "house", "name": name}

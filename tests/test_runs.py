@@ -1,5 +1,6 @@
 """Runs: files appear whole or not at all, and a run is one study frozen in one folder."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -175,6 +176,26 @@ def test_tables_round_trip(folder):
     frame = pd.DataFrame({"item": ["a", "b\u2028"], "n": [1, 2]})
     runs.write_table(frame, run.path("documents.parquet"))
     pd.testing.assert_frame_equal(run.table("documents"), frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@sum(a1)", "'@sum(a1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("Kay = 1", "Kay = 1"),
+    ],
+)
+def test_no_text_is_a_formula_in_a_spreadsheet(name, written, tmp_path):
+    """Documents and models choose the words in a table; numbers stay as they are."""
+    runs.write_csv(pd.DataFrame({"name": [name, None], "n": [-1, 2]}), tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"name": written, "n": "-1"}, {"name": "", "n": "2"}]
 
 
 def test_streams_round_trip(tmp_path):
