@@ -10,37 +10,18 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from lib import clock
+from lib import clock, versions
 from lib.errors import AccountingError, BudgetError, VotebookError
 
-VERSION = 1
+if TYPE_CHECKING:
+    import pandas as pd
+
 # planned > uploading > uploaded > submitting > submitted > collected. A shard that never became a
 # batch may be released: its lines are free to be planned anew.
 OPEN_STATES = ("planned", "uploading", "uploaded", "submitting", "submitted")
-_SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE shards (
-  shard TEXT PRIMARY KEY, model TEXT NOT NULL, purpose TEXT NOT NULL, state TEXT NOT NULL,
-  file TEXT NOT NULL, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
-  n_requests INTEGER NOT NULL, n_input_tokens INTEGER NOT NULL, reserved_usd REAL NOT NULL,
-  fields TEXT NOT NULL REFERENCES facts (name), lost_usd REAL NOT NULL DEFAULT 0, unseen_at TEXT,
-  n_refusals INTEGER NOT NULL DEFAULT 0, not_before TEXT, changed_at TEXT NOT NULL,
-  file_id TEXT UNIQUE, batch_id TEXT UNIQUE, status TEXT, n_completed INTEGER, n_failed INTEGER,
-  expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT,
-  error TEXT);
-CREATE TABLE sends (
-  custom_id TEXT PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL,
-  shard TEXT NOT NULL REFERENCES shards (shard));
-CREATE INDEX sends_by_shard ON sends (shard);
-CREATE TABLE limits (model TEXT PRIMARY KEY, limit_tokens INTEGER NOT NULL, learned_at TEXT);
-CREATE TABLE events (
-  id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, shard TEXT, detail TEXT NOT NULL);
-"""
-_CREATE = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+_ID = "(SELECT id FROM shards WHERE shard = ?)"
 
 
 def now() -> str:
@@ -60,9 +41,10 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conn
         with _opening(path):
             connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
             stack.enter_context(contextlib.closing(connection))
+            _prepare(connection, thorough=not read_only)
+            connection = versions.bring(connection, path, read_only=read_only)
+            stack.enter_context(contextlib.closing(connection))
             connection.row_factory = sqlite3.Row
-            if not _version(connection, path, thorough=not read_only):
-                connection.executescript(_CREATE)
             # Not opened read-only: SQLite has to roll back what a crash left, also for a reader.
             connection.execute(f"PRAGMA query_only={int(read_only)}")
         yield connection
@@ -101,19 +83,21 @@ def plan(
 ) -> None:
     """Record a shard whose file is on disk, with its lines (custom_id, key, attempt).
 
-    The unique custom_id refuses a line that any earlier shard holds: it cannot be paid twice.
-    Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`, and
+    A key and an attempt stand here once: a line that any earlier shard holds is refused, so that it
+    cannot be paid twice. Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`, and
     AccountingError for such a line.
     """
-    row = {**shard, "state": "planned", "changed_at": now()}
+    row = {"state": "planned", **shard, "changed_at": now()}
     query = f"INSERT INTO shards ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - names are ours
-    lines = [(*send, shard["shard"]) for send in sends]
+    # In the order of the keys, in which the table grows fastest.
+    lines = sorted((_packed(*send), send[2], n) for n, send in enumerate(sends))
     try:
         with writing(connection):
             afford(connection, max_usd, shard)
-            connection.execute(query, tuple(row.values()))
-            connection.executemany("INSERT INTO sends VALUES (?, ?, ?, ?)", lines)
-            _note(connection, "planned", shard["shard"], {"n_requests": shard["n_requests"]})
+            shard_id = connection.execute(query, tuple(row.values())).lastrowid
+            query = f"INSERT INTO sends (key, attempt, line, shard_id) VALUES (?, ?, ?, {shard_id})"  # noqa: S608 - a number
+            connection.executemany(query, lines)
+            _note(connection, row["state"], shard["shard"], {"n_requests": shard["n_requests"]})
     except sqlite3.IntegrityError as error:
         what = f"a line of shard {shard['shard']} was sent before and has no outcome ({error})."
         fix = "Nothing is sent twice: put the run's folder outcomes/ back from a copy."
@@ -135,7 +119,7 @@ def release(connection: sqlite3.Connection, shard: str, old: str, why: str) -> N
     with writing(connection):
         facts = {"state": "released", "changed_at": now(), "file_id": None, "error": why}
         _change(connection, shard, old, facts)
-        connection.execute("DELETE FROM sends WHERE shard = ?", (shard,))
+        connection.execute(f"DELETE FROM sends WHERE shard_id = {_ID}", (shard,))  # noqa: S608 - ours
         _note(connection, "released", shard, {"why": why})
 
 
@@ -162,50 +146,56 @@ def lose(connection: sqlite3.Connection, shard: dict[str, Any], kind: str, batch
     with writing(connection):
         query = "SELECT 1 FROM events WHERE kind = ? AND shard = ? AND detail = ?"
         if not connection.execute(query, told).fetchone():
-            query = "UPDATE shards SET lost_usd = lost_usd + reserved_usd WHERE shard = ?"
-            connection.execute(query, (shard["shard"],))
+            query = "UPDATE shards SET lost_usd = lost_usd + ? WHERE shard = ?"
+            connection.execute(query, (shard["reserved_usd"], shard["shard"]))
             _note(connection, kind, shard["shard"], detail)
 
 
-def learn(connection: sqlite3.Connection, model: str, limit_tokens: int) -> None:
-    """Remember the queue limit that a refusal named for a model."""
+def learn(connection: sqlite3.Connection, model: str, **facts: object) -> None:
+    """Remember what a refusal has taught about the queue of a model: columns of its limits."""
+    names = ", ".join(facts)
+    news = ", ".join(f"{name} = excluded.{name}" for name in facts)
+    query = f"""INSERT INTO limits (model, {names}) VALUES (?{", ?" * len(facts)})
+        ON CONFLICT (model) DO UPDATE SET {news}"""  # noqa: S608 - names are ours
     with writing(connection):
-        connection.execute(
-            "INSERT OR REPLACE INTO limits VALUES (?, ?, ?)", (model, limit_tokens, now())
-        )
-        _note(connection, "limit", None, {"model": model, "limit_tokens": limit_tokens})
+        connection.execute(query, (model, *facts.values()))
+        _note(connection, "limit", None, {"model": model, **facts})
 
 
-def limits(connection: sqlite3.Connection) -> dict[str, int]:
-    """The queue limits learned so far, by model."""
-    return dict(connection.execute("SELECT model, limit_tokens FROM limits").fetchall())
+def limits(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
+    """What refusals have taught about queues, by model."""
+    rows = connection.execute("SELECT * FROM limits").fetchall()
+    return {row["model"]: dict(row) for row in rows}
 
 
 def shards(connection: sqlite3.Connection, *states: str) -> list[dict[str, Any]]:
     """The shards in the given states, or all, in the order in which they were planned."""
-    rows = connection.execute("SELECT * FROM shards ORDER BY rowid").fetchall()
+    rows = connection.execute("SELECT * FROM shards ORDER BY id").fetchall()
     return [dict(row) for row in rows if not states or row["state"] in states]
 
 
-def sends(connection: sqlite3.Connection, shard: str) -> pd.DataFrame:
+def sends(connection: sqlite3.Connection, shard: str) -> "pd.DataFrame":
     """The lines of a shard in the order of its file: custom_id, key, attempt."""
-    rows = connection.execute(
-        "SELECT custom_id, key, attempt FROM sends WHERE shard = ? ORDER BY rowid", (shard,)
-    )
-    return pd.DataFrame([tuple(row) for row in rows], columns=["custom_id", "key", "attempt"])
+    import pandas as pd
+
+    from lib import prompts
+
+    query = f"SELECT key, attempt FROM sends WHERE shard_id = {_ID} ORDER BY line"  # noqa: S608 - ours
+    lines = [(key.hex(), attempt) for key, attempt in connection.execute(query, (shard,))]
+    named = [(prompts.custom_id(key, attempt), key, attempt) for key, attempt in lines]
+    return pd.DataFrame(named, columns=["custom_id", "key", "attempt"])
 
 
 def in_flight(connection: sqlite3.Connection) -> set[str]:
     """The keys of every line whose shard has no collected end yet."""
-    rows = connection.execute(
-        "SELECT key FROM sends JOIN shards USING (shard) WHERE state IN (?, ?, ?, ?, ?)",
-        OPEN_STATES,
-    )
-    return {row[0] for row in rows}
+    query = f"""SELECT key FROM sends JOIN shards ON id = shard_id WHERE state IN {OPEN_STATES}"""  # noqa: S608 - ours
+    return {row[0].hex() for row in connection.execute(query)}
 
 
-def events(connection: sqlite3.Connection) -> pd.DataFrame:
+def events(connection: sqlite3.Connection) -> "pd.DataFrame":
     """Everything that happened, oldest first: at, kind, shard, detail (a dict)."""
+    import pandas as pd
+
     rows = connection.execute("SELECT at, kind, shard, detail FROM events ORDER BY id").fetchall()
     table = pd.DataFrame([tuple(row) for row in rows], columns=["at", "kind", "shard", "detail"])
     return table.assign(
@@ -258,17 +248,12 @@ def _opening(path: Path) -> Iterator[None]:
         raise VotebookError(what, path=str(path)) from None
 
 
-def _version(connection: sqlite3.Connection, path: Path, *, thorough: bool) -> int:
-    """The version of the ledger, 0 when it is empty; sets how it is written."""
+def _prepare(connection: sqlite3.Connection, *, thorough: bool) -> None:
+    """Set how the ledger is written; raise DatabaseError for one that is damaged."""
     for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
     if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("quick_check failed")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
-        raise VotebookError(what, path=str(path))
-    return version
 
 
 def _change(connection: sqlite3.Connection, shard: str, old: str, facts: dict[str, object]) -> None:
@@ -288,3 +273,12 @@ def _note(connection: sqlite3.Connection, kind: str, shard: str | None, detail: 
         "INSERT INTO events (at, kind, shard, detail) VALUES (?, ?, ?, ?)",
         (now(), kind, shard, json.dumps(detail, default=str)),
     )
+
+
+def _packed(custom_id: str, key: str, attempt: int) -> bytes:
+    """The bytes of a key, by which and the attempt a line is named."""
+    from lib import prompts
+
+    if custom_id != prompts.custom_id(key, attempt):
+        raise AccountingError(f"line {custom_id} is not named after request {key} ({attempt}).")
+    return bytes.fromhex(key)

@@ -1,18 +1,29 @@
 """Reconciling: what became of the calls whose answer nobody recorded.
 
-Uploads are found by file name, batches by the run and shard in their metadata. What is found is
-adopted; of doubles the oldest live one is kept, and the others are cancelled and recorded first.
-Only a listing that this process has seen empty for the service's whole grace frees a shard to be
-sent again, after its input file has been deleted so that a create still under way must fail.
+Uploads are found by file name, batches by run, shard and digest in their metadata, or by their
+input file where a service keeps no metadata. What is found is adopted; of doubles the oldest live
+one is kept, and the others are cancelled and recorded first. Only listings that this process has
+seen empty for the service's whole grace free a shard to be sent again, after its input file has
+been deleted so that a create still under way must fail. No listing frees anything when all that
+the run ever sent is unknown to the key.
 """
 
+import datetime
+import re
 import sqlite3
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lib import clock, ledger, service
+from lib.errors import ServiceError
 from lib.runs import crash_point
 from lib.service import Service
 
+# A batch that drops out between two pages of one size stands inside a page of the other.
+PAGE_SIZES = (100, 97)
+# Result files and input files are kept for 30 days: what is older and not shown proves nothing.
+SHOWN_DAYS = 29
+LIVE = ("validating", "in_progress", "finalizing")
 # Which of several batches of one shard is kept: one that runs or has all answers, then one that
 # has some, then one that never ran.
 _ORDER = {"cancelling": 1, "cancelled": 1, "expired": 1, "failed": 2}
@@ -28,17 +39,34 @@ def file_name(shard: dict[str, Any]) -> str:
     return f"votebook-{shard['shard']}-{shard['sha256'][:12]}.jsonl"
 
 
+def named(file_name: str | None) -> tuple[str, str]:
+    """Shard and first digits of the digest in the name of an upload; empty for another name.
+
+    >>> named("votebook-1a2b3c4d-gpt-6-luna-00001-0123456789ab.jsonl")
+    ('1a2b3c4d-gpt-6-luna-00001', '0123456789ab')
+    """
+    found = re.fullmatch(r"votebook-(.+)-([0-9a-f]{12})\.jsonl", file_name or "")
+    return (found[1], found[2]) if found else ("", "")
+
+
+def order(batch: Mapping[str, Any]) -> tuple:
+    """By which several batches of one shard are sorted: the first is the one to keep."""
+    return (_ORDER.get(batch["status"], 0), batch["created_at"], batch["id"])
+
+
 def reconcile(book: sqlite3.Connection, to: Service, run_id: str) -> None:
     """Settle every open intent, which takes the service's grace when something is not found.
 
     The grace is waited out here, by the monotonic clock of this process: neither a step of the
-    wall clock nor a machine that slept can shorten it.
+    wall clock nor a machine that slept can shorten it. Raises ServiceError when the key sees
+    another project.
     """
     ends_at = clock.monotonic() + to.grace_seconds
     while ledger.shards(book, "uploading", "submitting"):
         is_over = clock.monotonic() >= ends_at
-        _adopt_listed(book, to, run_id)
+        listed = _adopt_listed(book, to, run_id)
         if is_over:
+            same_project(book, to, run_id, listed)
             _free(book, to)
         elif ledger.shards(book, "uploading", "submitting"):
             clock.sleep(min(to.poll_seconds, max(0.0, ends_at - clock.monotonic())))
@@ -50,16 +78,114 @@ def adopt(book: sqlite3.Connection, shard: str, batch: dict[str, Any]) -> None:
     ledger.move(book, shard, "submitting", "submitted", **facts, not_before=None, error=None)
 
 
-def _adopt_listed(book: sqlite3.Connection, to: Service, run_id: str) -> None:
-    """Adopt what the service lists of the open intents."""
+def double(
+    book: sqlite3.Connection, to: Service, shard: dict[str, Any], batch: dict[str, Any]
+) -> None:
+    """Cancel a further batch of a shard's lines, and record what it may cost."""
+    if batch["status"] in LIVE:
+        service.cancel(to, batch["id"])
+    ledger.lose(book, shard, "double", batch_id=batch["id"])
+    crash_point("double cancelled")
+
+
+def batches(to: Service) -> dict[str, dict[str, Any]]:
+    """Every batch that the service lists, by id.
+
+    A repeat counts once. A list of more than a page is read twice, in pages of different sizes.
+    Raises ServiceError for one that goes round in a circle: what it leaves out is not known.
+    """
+    found: dict[str, dict] = {}
+    for size in PAGE_SIZES:
+        seen: dict[str, dict] = {}
+        n_repeats = 0
+        for batch in service.batches(to, size):
+            n_repeats = n_repeats + 1 if batch["id"] in seen else 0
+            if n_repeats > size:
+                what = f"the list of batches of {to.name} repeats itself and does not end."
+                facts = {"status": 200, "code": "strange_answer", "unclear": True, "final": False}
+                raise ServiceError(f"{what} Run the same command again.", **facts)
+            seen[batch["id"]] = batch
+        found = seen | found
+        if len(found) < min(PAGE_SIZES):
+            break
+    return found
+
+
+def ours(batch: Mapping[str, Any], run_id: str) -> bool:
+    """Whether a batch says that it is of this run."""
+    return (batch.get("metadata") or {}).get("votebook_run") == run_id
+
+
+def same_project(
+    book: sqlite3.Connection,
+    to: Service,
+    run_id: str,
+    listed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Nothing, as long as the key sees anything that this run has sent in the last weeks.
+
+    Otherwise every 404 would pass for a loss, and what is paid already would be sent again. Raises
+    ServiceError that stops the run.
+    """
+    since = (clock.now() - datetime.timedelta(days=SHOWN_DAYS)).isoformat()
+    given_up = recorded(book, "fenced_file_id")
+    known = [
+        shard
+        for shard in reversed(ledger.shards(book, "uploaded", "submitting", *_SENT))
+        if (shard["submitted_at"] or shard["changed_at"]) > since
+        and (shard["batch_id"] or shard["file_id"] not in {*given_up, None})
+    ]
+    listed = batches(to) if listed is None and known else listed or {}
+    if not known or any(ours(batch, run_id) for batch in listed.values()):
+        return
+    ids = {shard["batch_id"] for shard in known}
+    files = {shard["file_id"] for shard in known} - {None}
+    if not ids.isdisjoint(listed) or any(_is_shown(to, shard["batch_id"]) for shard in known[:20]):
+        return
+    if any(file["id"] in files for file in service.files(to)):
+        return
+    what = f"this key sees another project: {to.name} knows none of the {len(known):,} batches and"
+    fix = "Set the key with which the run was begun, then run the same command again. If the "
+    fix += (
+        "service has lost them all, begin a new run (--run NAME): it takes over what is answered."
+    )
+    facts = {"status": 403, "code": "another_project", "unclear": False, "final": True}
+    raise ServiceError(f"{what} files of this run. Nothing is sent. {fix}", **facts)
+
+
+_SENT = ("submitted", "collected")
+
+
+def recorded(book: sqlite3.Connection, member: str) -> set[str]:
+    """Every value that a member of the events' details has had, such as all `batch_id`."""
+    query = "SELECT DISTINCT json_extract(detail, '$.' || ?) FROM events WHERE detail LIKE ?"
+    found = book.execute(query, (member, f'%"{member}"%'))
+    return {row[0] for row in found} - {None}
+
+
+def _is_shown(to: Service, batch_id: str | None) -> bool:
+    if not batch_id:
+        return False
+    try:
+        service.retrieve(to, batch_id)
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
+
+
+def _adopt_listed(book: sqlite3.Connection, to: Service, run_id: str) -> dict[str, dict] | None:
+    """Adopt what the service lists of the open intents; gives the batches, when it asked for them."""
     uploading = ledger.shards(book, "uploading")
     files = list(service.files(to)) if uploading else []
     for shard in uploading:
         _adopt_file(book, to, shard, files)
     submitting = ledger.shards(book, "submitting")
-    batches = [b for b in service.batches(to) if _ours(b, run_id)] if submitting else []
+    listed = batches(to) if submitting else None
     for shard in submitting:
-        _adopt_batch(book, to, shard, batches)
+        _adopt_batch(book, to, shard, run_id, (listed or {}).values())
+    return listed
 
 
 def _adopt_file(
@@ -77,20 +203,16 @@ def _adopt_file(
 
 
 def _adopt_batch(
-    book: sqlite3.Connection, to: Service, shard: dict[str, Any], listed: list[dict]
+    book: sqlite3.Connection, to: Service, shard: dict[str, Any], run_id: str, listed: Iterable
 ) -> None:
     known = {other["batch_id"] for other in ledger.shards(book)}
-    mine = [b for b in listed if b["metadata"].get("votebook_shard") == shard["shard"]]
-    found = {b["id"]: b for b in mine if b["id"] not in known and _may_answer(b, shard)}
+    mine = [batch for batch in listed if _is_of(batch, shard, run_id)]
+    found = [b for b in mine if b["id"] not in known and _may_answer(b, shard)]
     if not found:
         return
-    first, *others = sorted(
-        found.values(), key=lambda b: (_ORDER.get(b["status"], 0), b["created_at"], b["id"])
-    )
+    first, *others = sorted(found, key=order)
     for batch in (other for other in others if other["status"] != "failed"):
-        service.cancel(to, batch["id"])
-        ledger.lose(book, shard, "double", batch_id=batch["id"])
-        crash_point("double cancelled")
+        double(book, to, shard, batch)
     crash_point("batch found")
     adopt(book, shard["shard"], first)
 
@@ -100,13 +222,18 @@ def _free(book: sqlite3.Connection, to: Service) -> None:
     for shard in ledger.shards(book, "uploading"):
         ledger.move(book, shard["shard"], "uploading", "planned")
     for shard in ledger.shards(book, "submitting"):
+        ledger.note(book, "fence", shard["shard"], fenced_file_id=shard["file_id"])
         service.delete_file(to, shard["file_id"])
         crash_point("file deleted")
         ledger.move(book, shard["shard"], "submitting", "planned", file_id=None)
 
 
-def _ours(batch: dict[str, Any], run_id: str) -> bool:
-    return (batch.get("metadata") or {}).get("votebook_run") == run_id
+def _is_of(batch: dict[str, Any], shard: dict[str, Any], run_id: str) -> bool:
+    """Whether a batch is of a shard: by its metadata, or by its input file when it has none."""
+    labels = batch.get("metadata") or {}
+    if "votebook_run" not in labels:
+        return batch.get("input_file_id") == shard["file_id"]
+    return labels.items() >= metadata(run_id, shard).items()
 
 
 def _may_answer(batch: dict[str, Any], shard: dict[str, Any]) -> bool:

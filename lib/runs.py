@@ -228,7 +228,8 @@ def write_stream(frames: "Iterator[pd.DataFrame]", path: Path) -> int:
 def write_csv(frame: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV for spreadsheets, whole or not at all: a byte order mark, and CR LF.
 
-    With other line ends a lone CR in a text would not be quoted and would split its row. Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection).
+    With other line ends a lone CR in a text would not be quoted and would split its row. Text that
+    a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection).
     """
     text = frame.select_dtypes(["object", "string"])
     safe = {name: text[name].replace(_FORMULA, r"'\g<0>", regex=True) for name in text}

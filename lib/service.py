@@ -98,10 +98,10 @@ def cancel(service: Service, batch_id: str) -> None:
         _once(service).batches.cancel(batch_id)
 
 
-def batches(service: Service) -> Iterator[dict[str, Any]]:
+def batches(service: Service, page_size: int = 100) -> Iterator[dict[str, Any]]:
     """Every batch that the service lists, over all pages, newest first."""
     with _faults(service):
-        for page in service.client.batches.list(limit=100).iter_pages():
+        for page in service.client.batches.list(limit=page_size).iter_pages():
             yield from _listed(service, page)
 
 
