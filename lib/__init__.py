@@ -2,11 +2,11 @@
 
 Imports point downward only:
 
-    top      __main__  pipeline  report
+    top      __main__  commands  pipeline  report  selftest
     view     accounts  findings  charts  tables
-    outside  service  ledger  reconcile  collect  submit  dispatch
-    pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  answers
-             votes  weights  consensus  agreement  entities  gold  corrections  verdicts  advice
-    ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs
+    outside  service  refusals  keys  ledger  reconcile  collect  submit  dispatch  schedule/  notify
+    pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  outlook  answers  dialect
+             votes  weights  consensus  agreement  alpha  inference  entities  gold  corrections  verdicts  advice
+    ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs  services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

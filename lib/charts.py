@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
@@ -50,6 +51,7 @@ STYLE = {
     "svg.hashsalt": "votebook",
 }
 MOST_BARS = 40
+MOST_NUMBERS = 12  # more columns leave no room for figures in the cells
 _LABEL_CHARS = 40
 _TITLE_CHARS = 78
 
@@ -183,6 +185,26 @@ def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, ti
             ax.annotate(_label(heading, 20), place, fontweight="bold", **offset)
         keys = [mpl.patches.Patch(color=color, label=_label(one)) for one, color in colors.items()]
         ax.figure.legend(handles=keys, ncols=4, loc="outside lower left", frameon=False)
+    return None
+
+
+def square(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
+    """Voters x voters as shades of one color, from 0 (white) to 1; what is not known is grey."""
+    if len(table) < 2:
+        return _nothing(run, name, title)
+    title, shown = _bounded(title, len(table), "voters"), table.iloc[:MOST_BARS, :MOST_BARS]
+    shades = mpl.colors.LinearSegmentedColormap.from_list("shades", ["white", BLUE])
+    shades = shades.with_extremes(bad=LIGHT)
+    with _picture(run, name, title, 1.2 + 0.3 * len(shown)) as ax:
+        places = _places(ax, shown.index)
+        ax.imshow(shown, cmap=shades, vmin=0, vmax=1, aspect="auto")
+        ax.set_xticks(places, [_label(voter, 12) for voter in shown.columns], rotation=30)
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(False)
+        for (row, column), value in np.ndenumerate(shown.to_numpy(dtype=float)):
+            if len(shown) <= MOST_NUMBERS and not np.isnan(value):
+                color = "white" if value > 0.55 else "black"
+                ax.annotate(f"{value:.2f}", (column, row), ha="center", va="center", color=color)
     return None
 
 

@@ -39,14 +39,16 @@ class Attribute(Part):
 class Field(Part):
     """One question in the answer.
 
-    `when` names a boolean field that must be true for this one to apply; `prefer` says how a tie
-    is decided (a value, "schema order" or "heaviest"); `threshold` elects entities.
+    `ordered` says that the values of a category form a scale, in the order in which they stand;
+    `when` names a boolean field that must be true for this one to apply; `prefer` says how a tie is
+    decided (a value, "schema order" or "heaviest"); `threshold` elects entities.
     """
 
     description: Text
     type: Literal["category", "boolean", "integer", "number", "text", "entities"] = "category"
     values: dict[Text, Value] = {}
     default: str | None = None
+    ordered: bool = False
     when: str | None = None
     prefer: str | None = None
     attributes: dict[FieldName, Attribute] = {}
@@ -108,6 +110,8 @@ def _faults(name: str, field: Field, fields: Mapping[str, Field]) -> Iterator[st
         yield 'a boolean has the values "true" and "false".'
     if (field.attributes or field.threshold) and field.type != "entities":
         yield "attributes and threshold belong to type: entities."
+    if field.ordered and field.type != "category":
+        yield "ordered belongs to type: category, whose values then form a scale."
     if "combine" in field.model_fields_set and field.type not in _NUMBERS:
         yield "combine belongs to type: integer or number."
     yield from _of_choices(field)

@@ -35,6 +35,7 @@ GRID = pd.DataFrame(
 )
 COLORS = {"Low": "#56B4E9", "High": "#E69F00"}
 NAMES = pd.Series([3, 2, 3], index=["London", "Kay", "London"])
+SQUARE = pd.DataFrame([[1.0, None], [None, 1.0]], index=["a 0", "b"], columns=["a 0", "b"])
 LIMITS = {"a": 1000}
 DRAWN = {
     "01_tokens_per_item": lambda run: charts.tokens_per_item(run, ITEMS),
@@ -42,6 +43,7 @@ DRAWN = {
     "04_queue": lambda run: charts.queue(run, QUEUE, LIMITS),
     "05_status": lambda run: charts.shares(run, STATUS, "05_status", "2 values are open"),
     "05_accuracy": lambda run: charts.intervals(run, INTERVALS, "05_accuracy", "Accuracy"),
+    "05_agreement": lambda run: charts.square(run, SQUARE, "05_agreement", "Who agrees"),
     "06_verdicts": lambda run: charts.grid(run, GRID, COLORS, "06_verdicts", "Verdicts"),
     "06_names": lambda run: charts.bars(run, NAMES, "documents", "06_names", "3 names"),
 }
@@ -51,6 +53,7 @@ EMPTY = {
     "04_queue": lambda run: charts.queue(run, QUEUE[:0], LIMITS),
     "05_status": lambda run: charts.shares(run, STATUS[:0], "05_status", "Status"),
     "05_accuracy": lambda run: charts.intervals(run, INTERVALS[:0], "05_accuracy", "Accuracy"),
+    "05_agreement": lambda run: charts.square(run, SQUARE[:0], "05_agreement", "Who agrees"),
     "06_verdicts": lambda run: charts.grid(run, pd.DataFrame(), COLORS, "06_verdicts", "Verdicts"),
     "06_names": lambda run: charts.bars(run, NAMES[:0], "documents", "06_names", "No names"),
 }

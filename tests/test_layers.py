@@ -15,20 +15,39 @@ LIB = Path(__file__).resolve().parent.parent / "lib"
 # From top to bottom. A module may import its own layer and those below it. A name ending in "/"
 # stands for a folder with all that is in it.
 LAYERS = {
-    "top": ["__main__", "pipeline", "report"],
+    "top": ["__main__", "commands", "pipeline", "report", "selftest"],
     "view": ["accounts", "charts", "findings", "tables"],
-    "outside": ["collect", "dispatch", "ledger", "reconcile", "schedule", "service", "submit"],
+    "outside": [
+        "audit",
+        "check",
+        "collect",
+        "disks",
+        "dispatch",
+        "keys",
+        "ledger",
+        "notify",
+        "reconcile",
+        "refusals",
+        "schedule/",
+        "service",
+        "submit",
+        "versions",
+    ],
     "pure": [
         "advice",
         "agreement",
+        "alpha",
         "answers",
         "consensus",
-        "corrections",
         "corpus/",
+        "corrections",
+        "dialect",
         "entities",
         "estimate",
         "gold",
+        "inference",
         "lengths",
+        "outlook",
         "pacing",
         "prompts",
         "shards",
@@ -40,14 +59,15 @@ LAYERS = {
     ],
     "ground": [
         "",
-        "errors",
         "clock",
+        "errors",
         "fields",
         "folder",
         "models/",
         "parts",
         "policies",
         "runs",
+        "services",
         "study",
         "yamls",
     ],
@@ -60,22 +80,24 @@ MAY_START_APART = ["__main__", "service"]  # everyone else reaches it over HTTP 
 # that does not stand here may be used anywhere (pandas, numpy, orjson).
 AT_WORK = {
     "IPython": ["charts", "tables"],
+    "apprise": ["notify"],
     "duckdb": ["collect", "consensus", "votes"],
-    "filelock": ["dispatch", APART],
+    "filelock": ["dispatch", "schedule/", APART],
     "fsspec": ["corpus/find"],
-    "httpx2": ["service", APART],
+    "httpx2": ["refusals", APART],
     "jsonschema": [APART],
+    "keyring": ["keys"],
     "matplotlib": ["charts"],
     "nbconvert": ["report"],
     "nbformat": ["pipeline", "report"],
     "nh3": ["report"],
-    "openai": ["service"],
+    "openai": ["refusals", "service"],
     "papermill": ["pipeline"],
     "pyarrow": ["corpus/read", "corpus/sheets", "runs", "submit", "votes"],
-    "pydantic": ["fields", "models/reading", "parts", "policies", "study"],
+    "pydantic": ["fields", "models/reading", "parts", "policies", "services", "study"],
     "python_multipart": [APART],
     "sentencex": ["corpus/texts"],
-    "sqlite3": ["corpus/loading", "ledger", APART],
+    "sqlite3": ["corpus/loading", "ledger", "versions", APART],
     "starlette": [APART],
     "tiktoken": ["tokens"],
     "toktok": ["tokens", APART],
@@ -86,7 +108,7 @@ AT_WORK = {
 
 # Words after which a file is another one than before; only code that runs.replacing guards may.
 WRITING = {"write_text", "write_bytes", "to_parquet", "to_csv", "to_json", "ParquetWriter"}
-PRINTS = ["__main__", "pipeline"]
+PRINTS = ["__main__", "commands", "pipeline"]
 FORBIDDEN_PACKAGES = {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "pd.read_pickle", "pandas.read_pickle"}
 
