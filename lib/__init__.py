@@ -6,7 +6,7 @@ Imports point downward only:
     view     accounts  findings  charts  tables
     outside  service  refusals  keys  ledger  reconcile  collect  submit  dispatch  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  outlook  answers  dialect
-             votes  weights  consensus  agreement  alpha  inference  entities  gold  corrections  verdicts  advice
+             votes  weights  consensus  agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts  advice
     ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs  services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

@@ -1,21 +1,26 @@
-"""The command `python -m lib`: run a study, test the workspace, open JupyterLab, serve locally."""
+"""The command `python -m lib`: run a study, go on with a run, test, open JupyterLab, serve locally.
+
+It reads the command line and gives the exit code; what it says about errors is what they say.
+"""
 
 import argparse
 import importlib.util
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib import commands
+from lib.commands import BUSY, CODES, DONE, INTERRUPTED, STOPPED, plain
 from lib.errors import BusyError, VotebookError
 
 if TYPE_CHECKING:
     from lib.dispatch import Progress
 
-DONE, STOPPED, WAITING, BUSY, INTERRUPTED = 0, 2, 3, 75, 130
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VotebookError as error:
         return _failed(error)
     except KeyboardInterrupt:
-        print("\nStopped. Nothing is lost: run the same command again.", file=sys.stderr)
+        what = "Stopped. Nothing is lost, and batches at the service go on"
+        print(f"\n{what}: run the same command again.", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -51,13 +57,13 @@ def _ended(progress: "Progress | None") -> int:
     """The exit code for where a run stands; says how far it is unless all is done."""
     if progress is None or progress.state == "done":
         return DONE
-    print(progress)
-    return WAITING if progress.state == "waiting" else STOPPED
+    print(plain(str(progress)))
+    return CODES[progress.state]
 
 
 def _failed(error: VotebookError) -> int:
     """The exit code for an error, which is said in one sentence or two."""
-    print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+    print(plain(f"\n{type(error).__name__}: {error}"), file=sys.stderr)
     return BUSY if isinstance(error, BusyError) else STOPPED
 
 
@@ -96,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="votebook.py",
         description="Votebook, a workspace that labels a corpus with a panel of LLMs.",
     )
-    commands = parser.add_subparsers(title="commands", required=True)
-    run = commands.add_parser("run", help="run notebooks 01 to 06 on a study and write the report")
+    subs = parser.add_subparsers(title="commands", required=True)
+    run = subs.add_parser("run", help="run notebooks 01 to 06 on a study and write the report")
     run.add_argument("study", nargs="?", default="allergy", help="a folder under data/, or a path")
     run.add_argument("--run", metavar="NAME", help="name of the run (default: the study's)")
     run.add_argument("--service", default="local", help="local, openai, or a base URL")
@@ -115,17 +121,63 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--inspect", action="store_true", help="list the parameters and stop")
     run.set_defaults(command=_run)
-    refresh = commands.add_parser("refresh", help="re-make the notebooks' reference outputs")
+    _add_commands_of_runs(subs)
+    refresh = subs.add_parser("refresh", help="re-make the notebooks' reference outputs")
     refresh.set_defaults(command=_refresh)
     for name, command, words in (
         ("test", _test, "run all tests; further words go to pytest"),
         ("lab", _lab, "open JupyterLab on the notebooks; further words go to it"),
         ("serve", _serve, "run the local Batch API; --help lists its options"),
     ):
-        sub = commands.add_parser(name, help=words, add_help=name != "serve", prefix_chars="\0")
+        sub = subs.add_parser(name, help=words, add_help=name != "serve", prefix_chars="\0")
         sub.add_argument("rest", nargs="*")
         sub.set_defaults(command=command)
     return parser
+
+
+def _add_commands_of_runs(subs: "argparse._SubParsersAction") -> None:
+    """What can be done with a run that is there, and the commands that look after it."""
+    step = _of_run(subs, "advance", commands.advance, "take one step: reconcile, collect, submit")
+    step.add_argument("--scheduled", nargs="?", const="", help=argparse.SUPPRESS)
+    step.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    watch = _of_run(subs, "watch", commands.watch, "go on until all is in, and say how far it is")
+    watch.add_argument("--hours", type=commands.number, default=math.inf, metavar="H")
+    for sub in (step, watch):
+        sub.add_argument("--service", default="", help="only when the run has none yet")
+    entry = subs.add_parser("schedule", help="let cron, systemd or launchd go on with a run")
+    entry.add_argument("action", choices=["install", "status", "remove"])
+    entry.add_argument("run", metavar="RUN")
+    entry.add_argument("--every", type=int, default=10, metavar="MIN", help="minutes (default 10)")
+    entry.add_argument("--max-usd", type=commands.number, metavar="N", help="approve this budget")
+    entry.add_argument("--by", choices=["cron", "systemd", "launchd"], default="")
+    entry.set_defaults(command=commands.schedule)
+    check = subs.add_parser("check", help="re-read all of a run, and repair what can be derived")
+    check.add_argument("run", metavar="RUN")
+    check.add_argument("--offline", action="store_true", help="do not ask the service")
+    check.set_defaults(command=commands.check)
+    test = subs.add_parser("selftest", help="two tiny requests through a real account")
+    test.add_argument("--service", default="openai", metavar="S")
+    test.add_argument("--model", default="", metavar="M")
+    test.add_argument("--max-usd", type=commands.number, default=0.0, metavar="N")
+    test.set_defaults(command=commands.selftest)
+    bench = subs.add_parser("bench", help="run measurements by name; without one, list them")
+    bench.add_argument("names", nargs="*", metavar="NAME")
+    bench.set_defaults(command=commands.bench)
+
+
+def _of_run(
+    subs: "argparse._SubParsersAction",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    words: str,
+) -> argparse.ArgumentParser:
+    sub = subs.add_parser(name, help=words)
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument(
+        "--max-usd", type=commands.number, metavar="N", help="default: as approved before"
+    )
+    sub.set_defaults(command=command)
+    return sub
 
 
 if __name__ == "__main__":

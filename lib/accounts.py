@@ -16,8 +16,10 @@ from lib import (
     lengths,
     models,
     prompts,
+    queues,
     runs,
-    submit,
+    service,
+    services,
     wanted,
     yamls,
 )
@@ -122,11 +124,14 @@ def answered(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
     return collect.outcomes(run).merge(asked, on="key")
 
 
-def known_keys(run: Run, requests: pd.DataFrame, *, free: bool) -> set[str]:
-    """The requests that have a valid answer already, in this run or in another one."""
+def known_keys(run: Run, requests: pd.DataFrame, named: str) -> set[str]:
+    """The requests that have a valid answer already, in this run or from the same service in
+    another; the service is named as for `service.connect`.
+    """
     own = collect.outcomes(run)
     valid = set(own.loc[own["outcome"].eq("valid"), "key"])
-    return valid | set(collect.known(run, requests, free=free)["key"])
+    free, shown = services.find(named).free, service.shown(named)
+    return valid | set(collect.known(run, requests, free=free, service=shown)["key"])
 
 
 def by_model(run: Run) -> pd.DataFrame:
@@ -138,7 +143,7 @@ def by_model(run: Run) -> pd.DataFrame:
     requests = run.table("requests").drop_duplicates("key")
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         flying, open_shards = ledger.in_flight(book), ledger.shards(book, *ledger.OPEN_STATES)
-        windows = {m: submit.window_tokens(run, book, m) for m in requests["model"].unique()}
+        windows = {m: queues.window_tokens(run, book, m) for m in requests["model"].unique()}
     outcomes = collect.outcomes(run)
     valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
     tried = set(outcomes["key"])

@@ -1,72 +1,32 @@
-"""Answers: from the bytes that a batch gave back to one outcome for every request sent in it.
+"""Answers: from one line that a batch gave back to the outcome of one request.
 
-Reads both files of every end state and trusts lines, never counts. Success is `error` null, status
-200 and content that the fields accept; everything else keeps its name. Nothing here raises on what
-a service or a model may write: a line that cannot be read is counted and its request is missing.
+Success is `error` null, status 200 and content that the fields accept; everything else keeps its
+name. Nothing here raises on what a service or a model may write.
 """
 
-import gzip
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pandas as pd
 
-from lib import models, votes
-from lib.models import Model
+from lib import votes
 from lib.study import Field
 
-MAX_LINE_BYTES = 16_000_000
 MAX_DEPTH = 100  # far beyond any schema (10 levels), far below the interpreter's limit
 RETRYABLE_STATUS = frozenset({0, 408, 409, 429, *range(500, 600)})
+ACCOUNT_STATUS, MODEL_STATUS = frozenset({401, 402}), frozenset({403})
+ACCOUNT_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "invalid_api_key"}
+)
+MODEL_CODES = frozenset({"model_not_found"})
 _NOT_RUN = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 _UNKNOWN = dict.fromkeys(["finish_reason", "content", "status", "code", "param", "message"])
 _USAGE = ("n_input_tokens", "n_cached_tokens", "n_output_tokens", "n_reasoning_tokens")
-
-
-def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a result file (gzip), split at b"\\n" alone, without their ends.
-
-    JSON strings may hold U+2028 and U+0085, at which str.splitlines would cut a line in two. A
-    line beyond MAX_LINE_BYTES is not read into memory: it becomes one that nobody can read.
-    """
-    with gzip.open(path, "rb") as file:
-        while raw := file.readline(MAX_LINE_BYTES):
-            if raw.endswith(b"\n") or len(raw) < MAX_LINE_BYTES:
-                yield raw.rstrip(b"\r\n")
-                continue
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE_BYTES)
-            yield b"too long"
-
-
-def outcomes(
-    sent: pd.DataFrame, raw: Iterable[bytes], fields: Mapping[str, Field], model: Model
-) -> tuple[pd.DataFrame, int]:
-    """One row for each request sent, and the number of lines that belong to none of them.
-
-    `sent` has custom_id, key and attempt. A request without a line is `missing`. Lines repeated
-    word for word count once; two different valid answers to one request make it `invalid`.
-    """
-    rows: dict[str, list[dict]] = {name: [] for name in sent["custom_id"]}
-    n_strange = 0
-    for line in raw:
-        row = outcome(line, fields) if line else None
-        if row is not None and row["custom_id"] in rows:
-            rows[row["custom_id"]].append(row)
-        elif line:
-            n_strange += 1
-    found = [_settle(name, candidates) for name, candidates in rows.items()]
-    columns = ["custom_id", "outcome", *_UNKNOWN, *_USAGE, "answered_by", "simulated"]
-    settled = pd.DataFrame(found, columns=columns)
-    table = sent.merge(settled, on="custom_id", how="left", validate="one_to_one")
-    table["model"] = model.name
-    table["spend_usd"] = _spend(table, model)
-    return table, n_strange
+_BLANK = dict.fromkeys([*_UNKNOWN, *_USAGE, "answered_by"])
 
 
 def outcome(line: bytes, fields: Mapping[str, Field]) -> dict[str, Any] | None:
@@ -81,7 +41,9 @@ def outcome(line: bytes, fields: Mapping[str, Field]) -> dict[str, Any] | None:
     if not isinstance(name, str):
         return None
     response, error = _mapping(read.get("response")), read.get("error")
-    answer, status = _mapping(response.get("body")), _count(response.get("status_code"))
+    body, status = response.get("body"), _count(response.get("status_code"))
+    # Some services give the body as JSON text.
+    answer = _mapping(_loads(body.encode(errors="replace")) if isinstance(body, str) else body)
     row = {"custom_id": name, **_UNKNOWN, "status": status, **_usage(answer), **_origin(answer)}
     if error is None and status == 200:
         return {**row, **_judge(answer, fields)}
@@ -91,12 +53,33 @@ def outcome(line: bytes, fields: Mapping[str, Field]) -> dict[str, Any] | None:
     return {**row, "outcome": kind, **named}
 
 
+def missing(name: str) -> dict[str, Any]:
+    """The outcome of a request about which no line says anything."""
+    return {"custom_id": name, **_BLANK, "outcome": "missing", "simulated": False}
+
+
 def retryable(table: pd.DataFrame) -> pd.Series:
     """Which outcomes may be sent again as they are: the service failed them, not the question."""
     passing = table["outcome"].isin(["missing", "expired", "cancelled"])
-    quota = table["code"].eq("insufficient_quota")
-    status = table["status"].fillna(0).isin(RETRYABLE_STATUS)
-    return passing | (table["outcome"].eq("failed") & status & ~quota)
+    failed = table["outcome"].eq("failed")
+    status = table.loc[failed, "status"].fillna(0).isin(RETRYABLE_STATUS)
+    named = table.loc[failed, "code"].isin(ACCOUNT_CODES | MODEL_CODES)
+    passing[failed] = status & ~named
+    return passing
+
+
+def blocked(table: pd.DataFrame) -> pd.Series:
+    """Which outcomes the account is the cause of: no key, no credit, no access to the model."""
+    found = table["outcome"].eq("failed")
+    failed = table[found]
+    named = failed["code"].isin(ACCOUNT_CODES | MODEL_CODES)
+    found[found] = named | failed["status"].isin(ACCOUNT_STATUS | MODEL_STATUS)
+    return found
+
+
+def blames_account(table: pd.DataFrame) -> pd.Series:
+    """Which of the blocked outcomes would come from every model."""
+    return table["code"].isin(ACCOUNT_CODES) | table["status"].isin(ACCOUNT_STATUS)
 
 
 def _judge(answer: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -129,7 +112,7 @@ def strict_json(content: object) -> object:
         raise ValueError(f"{type(content).__name__} instead of text")
     if content.count("{") + content.count("[") > MAX_DEPTH and _depth(content) > MAX_DEPTH:
         raise ValueError("nested too deeply")
-    value = json.loads(content, object_pairs_hook=_once, **_NUMBERS)
+    value = _READER.decode(content)
     if _is_torn(content) or ("\\u" in content and _is_torn(json.dumps(value, ensure_ascii=False))):
         raise ValueError("holds text that is not Unicode")
     return value
@@ -146,22 +129,6 @@ def fault_in(value: object, fields: Mapping[str, Field]) -> str | None:
         if votes.normalise(value[name], field)[0] is None:
             return f"{name}: {str(value[name])[:80]!r} is not allowed"
     return None
-
-
-def _settle(name: str, candidates: list[dict]) -> dict[str, Any]:
-    """The one outcome of a request from all lines about it, whatever their order."""
-    if not candidates:
-        blank = dict.fromkeys([*_UNKNOWN, *_USAGE, "answered_by"])
-        return {"custom_id": name, **blank, "outcome": "missing", "simulated": False}
-    contents = {row["content"] for row in candidates if row["outcome"] == "valid"}
-    if len(contents) > 1:
-        what = f"{len(contents)} different answers to one request"
-        return {**min(candidates, key=_order), "outcome": "invalid", "message": what}
-    return min(candidates, key=_order)
-
-
-def _order(row: Mapping[str, Any]) -> tuple:
-    return (row["outcome"] != "valid", orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
 
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, int | None]:
@@ -183,17 +150,6 @@ def _origin(answer: Mapping[str, Any]) -> dict[str, Any]:
         "answered_by": _word(answer.get("model")),
         "simulated": fingerprint.startswith("fp_simulated"),
     }
-
-
-def _spend(table: pd.DataFrame, model: Model) -> list[float]:
-    """USD of each row from its reported usage, at the batch price."""
-    usage = (
-        table[["n_input_tokens", "n_output_tokens", "n_cached_tokens"]].fillna(0).astype("int64")
-    )
-    return [
-        models.spend_usd(model, n_input, n_output, min(n_cached, n_input))
-        for n_input, n_output, n_cached in usage.itertuples(index=False)
-    ]
 
 
 def _loads(line: bytes) -> object:
@@ -221,7 +177,7 @@ def _depth(text: str) -> int:
 
 def _is_torn(text: str) -> bool:
     """Whether a text holds half of a surrogate pair, which no file can."""
-    return re.search("[\ud800-\udfff]", text) is not None
+    return not text.isascii() and _HALF.search(text) is not None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -230,7 +186,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _word(value: object) -> str | None:
     if isinstance(value, str):
-        return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value)
+        return value if value.isascii() else _HALF.sub("\N{REPLACEMENT CHARACTER}", value)
     return str(value) if isinstance(value, int | float) else None
 
 
@@ -255,11 +211,14 @@ def _whole(number: str) -> int:
     return int(number)
 
 
-_NUMBERS = {"parse_constant": _refuse, "parse_float": _finite, "parse_int": _whole}
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a member stands twice")
     return value
+
+
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair
+_READER = json.JSONDecoder(
+    object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite, parse_int=_whole
+)

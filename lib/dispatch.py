@@ -10,13 +10,13 @@ import os
 import platform
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import filelock
 import pandas as pd
 
-from lib import clock, collect, ledger, reconcile, submit
+from lib import audit, batches, clock, collect, ledger, queues, reconcile, submit
 from lib.errors import (
     AccountingError,
     BudgetError,
@@ -25,14 +25,17 @@ from lib.errors import (
     ServiceError,
     VotebookError,
 )
-from lib.runs import Run
+from lib.runs import Run, crash_point
 from lib.service import Service
-from lib.wanted import health, stopped, wanted
+from lib.wanted import health, wanted
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `state` is done, waiting or stopped; `reasons` say why it is not done."""
+    """How far a run is: `state` is done, waiting or stopped; `reasons` say why it is not done.
+
+    `to_send` counts by model the lines that are to be sent and have no shard.
+    """
 
     state: str
     n_requests: int
@@ -43,6 +46,7 @@ class Progress:
     spend_usd: float
     reserved_usd: float
     reasons: tuple[str, ...] = ()
+    to_send: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         """One honest line: what is in, under way, still to send, and left for review."""
@@ -60,8 +64,8 @@ def advance(run: Run, to: Service, max_usd: float, *, canaries_only: bool = Fals
     BusyError when another process works on the run, and ModelError before anything is sent that a
     model is known to refuse.
     """
-    with _holding(run):
-        return _step(run, to, max_usd, canaries_only=canaries_only)
+    with _holding(run) as hold:
+        return _step(run, to, max_usd, hold, canaries_only=canaries_only)
 
 
 def follow(
@@ -93,9 +97,9 @@ def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.Data
             table = health(requests, outcomes, run.study)
             if not table["verdict"].eq("untried").any():
                 break
-    failed = list(table.loc[table["verdict"].eq("failed"), "model"])
+    failed = submit.stops(run, requests)
     if failed:
-        raise CanaryError(stopped(run.study, failed, outcomes), models=failed)
+        raise CanaryError("\n".join(failed.values()), models=list(failed))
     return table
 
 
@@ -103,6 +107,18 @@ def status(run: Run) -> Progress:
     """Where the run stands by what is on disk, also before anything was sent: no call, no lock."""
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         return _progress(run, book, _requests(run))
+
+
+def approved_usd(run: Run) -> float:
+    """The budget that was last given to the run, by which it goes on; 0.0 when none was."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        return float(ledger.fact(book, "max_usd") or 0.0)
+
+
+def approve(run: Run, max_usd: float) -> None:
+    """Record the budget by which the run goes on without being told again."""
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        ledger.bind(book, "max_usd", repr(max_usd), again=True)
 
 
 def _requests(run: Run) -> pd.DataFrame:
@@ -121,26 +137,31 @@ def _steps(
 ) -> Iterator[Progress]:
     """One step after the other, while the run waits and the time lasts; at least one."""
     deadline = clock.monotonic() + hours * 3600
-    with _holding(run):
+    with _holding(run) as hold:
         while True:
-            progress = _step(run, to, max_usd, canaries_only=canaries_only)
+            progress = _step(run, to, max_usd, hold, canaries_only=canaries_only)
             yield progress
             if progress.state != "waiting" or clock.monotonic() > deadline:
                 return
             clock.sleep(to.poll_seconds)
 
 
-def _step(run: Run, to: Service, max_usd: float, *, canaries_only: bool) -> Progress:
+def _step(run: Run, to: Service, max_usd: float, hold: str, *, canaries_only: bool) -> Progress:
     """Reconcile, collect and submit, once, in a run that this process holds."""
     requests = _requests(run)
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
         run_id = _bind(run, book, to)
+        if max_usd:
+            ledger.bind(book, "max_usd", repr(max_usd), again=True)
         try:
             reconcile.reconcile(book, to, run_id)
-            collect.ended(run, book, to)
-            step = submit.Step(run, book, to, run_id, max_usd, canaries_only)
-            reasons = submit.send(step, requests)
-            state = "held" if reasons else ""
+            batches.ended(run, book, to)
+            if audit.once(book, to, run, run_id, hold):
+                batches.ended(run, book, to)
+            step = submit.Step(run, book, to, run_id, max_usd, canaries_only, hold)
+            sent = submit.send(step, requests)
+            reasons = [*sent.held, *sent.waiting]
+            state = "held" if sent.held and not sent.waiting else ""
         except BudgetError as error:
             reasons, state = [str(error)], "held"
         except ServiceError as error:
@@ -167,7 +188,8 @@ def _progress(
     under_way = n_flying + len(to_send)
     open_shards = ledger.shards(book, *ledger.OPEN_STATES)
     if state == "held":
-        hopeful = any(s["state"] == "submitted" or s["not_before"] for s in open_shards)
+        flies = any(shard["state"] == "submitted" for shard in open_shards)
+        hopeful = flies or queues.is_paused(open_shards)
         state = "" if hopeful else "stopped"
     told = [*reasons, *(shard["error"] for shard in open_shards if shard["error"])]
     return Progress(
@@ -180,6 +202,7 @@ def _progress(
         spend_usd=spent,
         reserved_usd=reserved,
         reasons=tuple(dict.fromkeys(told)),
+        to_send=to_send["model"].value_counts().to_dict(),
     )
 
 
@@ -200,8 +223,11 @@ def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:
 
 
 @contextlib.contextmanager
-def _holding(run: Run) -> Iterator[None]:
-    """The run's kernel lock: one payer at a time, freed by the system when its process dies."""
+def _holding(run: Run) -> Iterator[str]:
+    """The run's kernel lock: one payer at a time, freed by the system when its process dies.
+
+    Gives a name for the time that it is held.
+    """
     lock = filelock.FileLock(run.path("ledger.lock"), timeout=0)
     try:
         lock.acquire()
@@ -210,7 +236,8 @@ def _holding(run: Run) -> Iterator[None]:
             holder = ledger.fact(book, "holder") or "another process"
         what = f"{holder} is working on run {run.name}. Wait for it to end, or stop it."
         raise BusyError(what, run=run.name, holder=holder) from None
+    crash_point("lock taken")
     try:
-        yield
+        yield uuid.uuid4().hex
     finally:
         lock.release()

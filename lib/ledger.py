@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib import clock, versions
 from lib.errors import AccountingError, BudgetError, VotebookError
+from lib.runs import crash_point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,9 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+    crash_point("change made")
     connection.execute("COMMIT")
+    crash_point("change kept")
 
 
 def bind(connection: sqlite3.Connection, name: str, value: str, *, again: bool = False) -> str:
@@ -84,8 +87,8 @@ def plan(
     """Record a shard whose file is on disk, with its lines (custom_id, key, attempt).
 
     A key and an attempt stand here once: a line that any earlier shard holds is refused, so that it
-    cannot be paid twice. Raises BudgetError when spend, the worst case in flight and this shard's pass `max_usd`, and
-    AccountingError for such a line.
+    cannot be paid twice. Raises BudgetError when spend, the worst case in flight and this shard's
+    pass `max_usd`, and AccountingError for such a line.
     """
     row = {"state": "planned", **shard, "changed_at": now()}
     query = f"INSERT INTO shards ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - names are ours
@@ -201,6 +204,12 @@ def events(connection: sqlite3.Connection) -> "pd.DataFrame":
     return table.assign(
         at=pd.to_datetime(table["at"], utc=True), detail=table["detail"].map(json.loads)
     )
+
+
+def n_events(connection: sqlite3.Connection, kind: str, since: str) -> int:
+    """How many events of a kind there were since a time as the ledger writes it."""
+    query = "SELECT count(*) FROM events WHERE kind = ? AND at > ?"
+    return connection.execute(query, (kind, since)).fetchone()[0]
 
 
 def money(connection: sqlite3.Connection) -> tuple[float, float]:

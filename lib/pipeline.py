@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import dispatch, report, runs, service, yamls
+from lib import dispatch, report, runs, services, yamls
 from lib.errors import StudyError, VotebookError
 from lib.runs import Run
 
@@ -82,7 +82,7 @@ def run(
     Goes no further than notebook 04 while answers are pending. Gives the run and where it stands.
     """
     values = typed(given, known_parameters())
-    service.address(str(values.get("service", service.LOCAL)))
+    services.address(str(values.get("service", services.LOCAL)))
     began = time.monotonic()
     opened = runs.start(
         str(values["study"]), str(values.get("run_name", "")), str(values.get("panel", ""))
@@ -130,6 +130,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> Non
         draft = Path(folder) / source.name
         with _environment(**_KERNEL, JUPYTER_RUNTIME_DIR=folder, IPYTHONDIR=folder):
             failure = _run_cells(source, draft, parameters)
+        runs.crash_point("notebook executed")
         notebook = nbformat.read(draft, as_version=4)
         for name in _NOTED:
             notebook.metadata.papermill.pop(name, None)

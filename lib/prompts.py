@@ -105,15 +105,30 @@ def custom_id(request_key: str, attempt: int) -> str:
     return f"q{request_key[:40]}-a{attempt}"
 
 
+def read_custom_id(name: str) -> tuple[str, int]:
+    """The part of the key that a `custom_id` shows, and the attempt.
+
+    >>> read_custom_id("qabababababababababababababababababababab-a1")
+    ('abababababababababababababababababababab', 1)
+    """
+    digits, _, attempt = name.removeprefix("q").partition("-a")
+    return digits, int(attempt)
+
+
 def line(study: Study, model: str, annotator: Annotator, cap: int, text: str, name: str) -> bytes:
     """One line of a shard, with its newline; for many lines take `frame` once and `fill` it."""
     return fill(frame(study, model, annotator, cap), text, name)
 
 
-def frame(study: Study, model: str, annotator: Annotator, cap: int) -> tuple[bytes, bytes]:
-    """The bytes before and after the text that all lines with these settings share."""
-    content = body(study, model, annotator, cap, "")
-    whole = orjson.dumps({"method": "POST", "url": ENDPOINT, "body": content})
+def frame(
+    study: Study, model: str, annotator: Annotator, cap: int, url: str = ENDPOINT, called: str = ""
+) -> tuple[bytes, bytes]:
+    """The bytes before and after the text that all lines with these settings share.
+
+    `url` and `called` are what a service wants to stand there for the endpoint and the model.
+    """
+    content = body(study, model, annotator, cap, "") | {"model": called or model}
+    whole = orjson.dumps({"method": "POST", "url": url, "body": content})
     # Subtle: quotes inside of JSON strings are escaped, so only the message itself looks like this.
     message = orjson.dumps(content["messages"][1])
     before, after = whole.split(message)

@@ -9,6 +9,7 @@ the run ever sent is unknown to the key.
 """
 
 import datetime
+import json
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ from lib.service import Service
 PAGE_SIZES = (100, 97)
 # Result files and input files are kept for 30 days: what is older and not shown proves nothing.
 SHOWN_DAYS = 29
+LOOKS = 10  # batches that are asked for by id before a list is read
+_SENT = ("submitted", "collected")
 LIVE = ("validating", "in_progress", "finalizing")
 # Which of several batches of one shard is kept: one that runs or has all answers, then one that
 # has some, then one that never ran.
@@ -64,11 +67,12 @@ def reconcile(book: sqlite3.Connection, to: Service, run_id: str) -> None:
     ends_at = clock.monotonic() + to.grace_seconds
     while ledger.shards(book, "uploading", "submitting"):
         is_over = clock.monotonic() >= ends_at
-        listed = _adopt_listed(book, to, run_id)
-        if is_over:
-            same_project(book, to, run_id, listed)
+        _adopt_listed(book, to, run_id)
+        if is_over and ledger.shards(book, "uploading", "submitting"):
+            same_project(book, to, run_id)
             _free(book, to)
         elif ledger.shards(book, "uploading", "submitting"):
+            crash_point("in the grace")
             clock.sleep(min(to.poll_seconds, max(0.0, ends_at - clock.monotonic())))
 
 
@@ -82,33 +86,32 @@ def double(
     book: sqlite3.Connection, to: Service, shard: dict[str, Any], batch: dict[str, Any]
 ) -> None:
     """Cancel a further batch of a shard's lines, and record what it may cost."""
+    crash_point("double found")
     if batch["status"] in LIVE:
         service.cancel(to, batch["id"])
+    crash_point("cancel sent")
     ledger.lose(book, shard, "double", batch_id=batch["id"])
     crash_point("double cancelled")
 
 
 def batches(to: Service) -> dict[str, dict[str, Any]]:
-    """Every batch that the service lists, by id.
+    """Every batch that the service lists, by id. Raises ServiceError where it lists none.
 
     A repeat counts once. A list of more than a page is read twice, in pages of different sizes.
-    Raises ServiceError for one that goes round in a circle: what it leaves out is not known.
     """
     found: dict[str, dict] = {}
     for size in PAGE_SIZES:
-        seen: dict[str, dict] = {}
-        n_repeats = 0
-        for batch in service.batches(to, size):
-            n_repeats = n_repeats + 1 if batch["id"] in seen else 0
-            if n_repeats > size:
-                what = f"the list of batches of {to.name} repeats itself and does not end."
-                facts = {"status": 200, "code": "strange_answer", "unclear": True, "final": False}
-                raise ServiceError(f"{what} Run the same command again.", **facts)
-            seen[batch["id"]] = batch
-        found = seen | found
+        found |= {batch["id"]: batch for batch in service.batches(to, size)}
         if len(found) < min(PAGE_SIZES):
             break
     return found
+
+
+def listed(to: Service) -> tuple[dict[str, dict], list[dict]]:
+    """All batches by id and all input files, as far as the service has lists of them."""
+    kinds = to.facts.lists
+    found = batches(to) if "batches" in kinds else {}
+    return found, list(service.files(to)) if "files" in kinds else []
 
 
 def ours(batch: Mapping[str, Any], run_id: str) -> bool:
@@ -116,51 +119,39 @@ def ours(batch: Mapping[str, Any], run_id: str) -> bool:
     return (batch.get("metadata") or {}).get("votebook_run") == run_id
 
 
-def same_project(
-    book: sqlite3.Connection,
-    to: Service,
-    run_id: str,
-    listed: Mapping[str, Mapping[str, Any]] | None = None,
-) -> None:
+def same_project(book: sqlite3.Connection, to: Service, run_id: str) -> None:
     """Nothing, as long as the key sees anything that this run has sent in the last weeks.
 
     Otherwise every 404 would pass for a loss, and what is paid already would be sent again. Raises
     ServiceError that stops the run.
     """
     since = (clock.now() - datetime.timedelta(days=SHOWN_DAYS)).isoformat()
-    given_up = recorded(book, "fenced_file_id")
+    given_up = {*recorded(book, "fenced_file_id"), None}
     known = [
         shard
         for shard in reversed(ledger.shards(book, "uploaded", "submitting", *_SENT))
         if (shard["submitted_at"] or shard["changed_at"]) > since
-        and (shard["batch_id"] or shard["file_id"] not in {*given_up, None})
+        and (shard["batch_id"] or shard["file_id"] not in given_up)
     ]
-    listed = batches(to) if listed is None and known else listed or {}
-    if not known or any(ours(batch, run_id) for batch in listed.values()):
+    if not known or any(_is_shown(to, shard["batch_id"]) for shard in known[:LOOKS]):
         return
-    ids = {shard["batch_id"] for shard in known}
-    files = {shard["file_id"] for shard in known} - {None}
-    if not ids.isdisjoint(listed) or any(_is_shown(to, shard["batch_id"]) for shard in known[:20]):
+    found, files = listed(to)
+    ids = {shard["batch_id"] for shard in known} | {shard["file_id"] for shard in known}
+    if any(ours(batch, run_id) for batch in found.values()):
         return
-    if any(file["id"] in files for file in service.files(to)):
+    if not ids.isdisjoint({*found, *(file["id"] for file in files)}):
         return
-    what = f"this key sees another project: {to.name} knows none of the {len(known):,} batches and"
+    what = f"this key sees another project: {to.name} knows nothing of what this run has sent."
     fix = "Set the key with which the run was begun, then run the same command again. If the "
-    fix += (
-        "service has lost them all, begin a new run (--run NAME): it takes over what is answered."
-    )
+    fix += "service has lost it all, begin a new run (--run NAME): it takes over valid answers."
     facts = {"status": 403, "code": "another_project", "unclear": False, "final": True}
-    raise ServiceError(f"{what} files of this run. Nothing is sent. {fix}", **facts)
-
-
-_SENT = ("submitted", "collected")
+    raise ServiceError(f"{what} Nothing is sent. {fix}", **facts)
 
 
 def recorded(book: sqlite3.Connection, member: str) -> set[str]:
     """Every value that a member of the events' details has had, such as all `batch_id`."""
-    query = "SELECT DISTINCT json_extract(detail, '$.' || ?) FROM events WHERE detail LIKE ?"
-    found = book.execute(query, (member, f'%"{member}"%'))
-    return {row[0] for row in found} - {None}
+    found = book.execute("SELECT detail FROM events WHERE detail LIKE ?", (f'%"{member}"%',))
+    return {json.loads(row[0]).get(member) for row in found} - {None}
 
 
 def _is_shown(to: Service, batch_id: str | None) -> bool:
@@ -175,17 +166,16 @@ def _is_shown(to: Service, batch_id: str | None) -> bool:
     return True
 
 
-def _adopt_listed(book: sqlite3.Connection, to: Service, run_id: str) -> dict[str, dict] | None:
-    """Adopt what the service lists of the open intents; gives the batches, when it asked for them."""
+def _adopt_listed(book: sqlite3.Connection, to: Service, run_id: str) -> None:
+    """Adopt what the service lists of the open intents."""
     uploading = ledger.shards(book, "uploading")
     files = list(service.files(to)) if uploading else []
     for shard in uploading:
         _adopt_file(book, to, shard, files)
     submitting = ledger.shards(book, "submitting")
-    listed = batches(to) if submitting else None
+    found = batches(to) if submitting else {}
     for shard in submitting:
-        _adopt_batch(book, to, shard, run_id, (listed or {}).values())
-    return listed
+        _adopt_batch(book, to, shard, run_id, found.values())
 
 
 def _adopt_file(

@@ -95,7 +95,7 @@ def start(study: str, run_name: str = "", panel: str = "") -> Run:
     nothing is paid twice. Raises StudyError when the run holds another study.
     """
     read = studies.load(study_folder(study), panel)
-    path = _folder(run_name or read.name) / "study.lock.yml"
+    path = folder(run_name or read.name) / "study.lock.yml"
     if path.is_file():
         _check_same(path, studies.thaw(path).name, read.name)
     lock = yaml.safe_dump(studies.freeze(read), allow_unicode=True, sort_keys=False, width=100)
@@ -110,7 +110,7 @@ def start(study: str, run_name: str = "", panel: str = "") -> Run:
 def open_run(study: str, run_name: str = "") -> Run:
     """The run as notebook 01 froze it; says so when the study has been changed since."""
     written = study_folder(study).name
-    lock = _folder(run_name or written) / "study.lock.yml"
+    lock = folder(run_name or written) / "study.lock.yml"
     if not lock.is_file():
         what = f"there is no run {lock.parent.name!r} yet: run 01_load_documents first."
         raise StudyError(what, file=str(lock))
@@ -124,7 +124,7 @@ def find(run_name: str) -> Run:
 
     Raises StudyError with the names of the runs there are.
     """
-    lock = _folder(run_name) / "study.lock.yml"
+    lock = folder(run_name) / "study.lock.yml"
     if not lock.is_file():
         there = sorted(path.parent.name for path in outputs().glob("*/study.lock.yml"))
         what = f"there is no run {run_name!r} in {yamls.shown(outputs())}."
@@ -134,7 +134,7 @@ def find(run_name: str) -> Run:
     return Run(lock.parent.name, lock.parent, frozen, _changes(frozen))
 
 
-def _folder(run_name: str) -> Path:
+def folder(run_name: str) -> Path:
     """The folder of a run, which is one below `outputs` and nowhere else."""
     if not re.fullmatch(r"[\w-][\w.-]{0,79}", run_name):
         what = f"{run_name!r} cannot be a run's name: letters, digits, '-', '_' and '.' alone, at"
@@ -171,6 +171,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
+        crash_point("file written")
         sync(part)
         crash_point("file synced")
         part.replace(path)
@@ -217,6 +218,7 @@ def write_stream(frames: "Iterator[pd.DataFrame]", path: Path) -> int:
                 )
                 writer.write_table(table)
                 n_rows += len(frame)
+                crash_point("rows written")
         finally:
             if writer:
                 writer.close()

@@ -3,33 +3,30 @@
 The two calls that pay or leave orphans, upload and create, are made once: the client's retries
 are off for them, because it would send up to three and keep one. Every fault becomes a
 ServiceError that says whether the call may have had an effect (`unclear`) and whether asking again
-is of no use (`final`), and holds no secret.
+is of no use (`final`), and holds no secret. What a service says differently is put into the Batch
+API's own form here, by the facts about it.
 """
 
 import contextlib
 import gzip
-import os
-import re
 import shutil
-import urllib.parse
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import local_api, runs
+from lib import clock, dialect, keys, local_api, refusals, runs, services
 from lib.errors import ServiceError
+from lib.services import Facts
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
-LOCAL = "local"
-_ADVICE = {
-    401: "Set OPENAI_API_KEY to a key that is valid there, then run the same command again.",
-    403: "Ask for access in the settings of the project that the key belongs to.",
-    429: "It is tried again after a pause.",
-    "insufficient_quota": "Add credit to the account, then run the same command again.",
-}
+LOCAL = services.LOCAL
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 120
+SLOWEST_BYTES_A_SECOND = 1_000_000  # uploads may take this long and no longer
+DOWNLOAD_SECONDS, SETTLE_SECONDS = 3600, 600
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class Service:
     free: bool
     grace_seconds: float
     poll_seconds: float
+    facts: Facts = field(default_factory=Facts)
 
     def __repr__(self) -> str:
         """What a notebook shows: never the key."""
@@ -53,82 +51,123 @@ class Service:
 
 
 def connect(name: str) -> Service:
-    """The service by name: `local` (started when needed), `openai`, or the base URL of another.
+    """The service by name (a row of `data/services.yml`) or base URL; `local` is started.
 
-    `openai` is at OPENAI_BASE_URL when that is set. The key is OPENAI_API_KEY, from nowhere else.
+    The key comes from the environment or the system's keyring, from nowhere else.
     """
     import openai
 
-    if name == LOCAL:
+    facts, url = services.find(name), services.address(name)
+    if facts.name == LOCAL:
         found = local_api.start(runs.outputs() / ".local_api")
         client = openai.OpenAI(base_url=found["base_url"], api_key=found["token"], timeout=60)
-        return Service(LOCAL, client, free=True, grace_seconds=1, poll_seconds=0.2)
-    url = address(name)
-    client = openai.OpenAI(base_url=url, api_key=_key(), timeout=600)
-    return Service(url or "openai", client, free=False, grace_seconds=120, poll_seconds=30)
+        return Service(LOCAL, client, True, facts.grace_seconds, facts.poll_seconds, facts)
+    client = _client(facts, str(url), keys.key(facts))
+    return Service(shown(name), client, facts.free, facts.grace_seconds, facts.poll_seconds, facts)
+
+
+def shown(name: str) -> str:
+    """The one name that a service has in ledgers and tables, however it was called.
+
+    >>> shown("local")
+    'local'
+    """
+    facts, url = services.find(name), services.address(name)
+    return facts.name if url in (None, facts.base_url) else str(url)
 
 
 def upload(service: Service, path: Path, name: str) -> str:
     """Upload a shard as `name`; gives the file id. Called once: a lost answer is found by name."""
+    n_seconds = ANSWER_SECONDS + path.stat().st_size / SLOWEST_BYTES_A_SECOND
     with _faults(service), path.open("rb") as file:
         part = (name, file, "application/jsonl")
-        return _read(service, _once(service).files.create(file=part, purpose="batch"))["id"]
+        once = _once(service, n_seconds)
+        found = _read(service, once.files.create(file=part, purpose="batch"))
+        ends_at = clock.monotonic() + SETTLE_SECONDS
+        while service.facts.files_settle and _settles(found) and clock.monotonic() < ends_at:
+            clock.sleep(min(service.poll_seconds, 5))
+            found = _read(service, service.client.files.retrieve(found["id"]))
+    return found["id"]
 
 
 def create(
     service: Service, file_id: str, endpoint: str, metadata: dict[str, str]
 ) -> dict[str, Any]:
-    """Make a batch of an uploaded file. Called once: a lost answer is found by metadata."""
+    """Make a batch of an uploaded file. Called once: a lost answer is found by metadata.
+
+    `endpoint` is the Batch API's name of it; a service may want another.
+    """
+    facts = service.facts
+    standard = endpoint == Facts().endpoint
     with _faults(service):
         batch = _once(service).batches.create(
-            input_file_id=file_id, endpoint=endpoint, completion_window="24h", metadata=metadata
+            input_file_id=file_id,
+            endpoint=facts.endpoint if standard else endpoint,
+            completion_window=facts.windows[0],
+            **({} if facts.keeps_metadata is False else {"metadata": metadata}),
         )
-        return _read(service, batch)
+        return dialect.batch(facts, _read(service, batch))
 
 
 def retrieve(service: Service, batch_id: str) -> dict[str, Any]:
     """The batch as the service sees it now."""
     with _faults(service):
-        return _read(service, service.client.batches.retrieve(batch_id))
+        found = _read(service, service.client.batches.retrieve(batch_id))
+    return dialect.batch(service.facts, found)
 
 
 def cancel(service: Service, batch_id: str) -> None:
     """Ask for a batch to be cancelled; one that has ended already is left as it is."""
-    with _faults(service, passing=(409,)):
+    with _faults(service, passing=tuple(service.facts.ended_status)):
         _once(service).batches.cancel(batch_id)
 
 
 def batches(service: Service, page_size: int = 100) -> Iterator[dict[str, Any]]:
     """Every batch that the service lists, over all pages, newest first."""
+    ask = service.client.batches.list
     with _faults(service):
-        for page in service.client.batches.list(limit=page_size).iter_pages():
-            yield from _listed(service, page)
+        for found in _listing(service, "batches", lambda **at: ask(limit=page_size, **at)):
+            yield dialect.batch(service.facts, found)
 
 
 def files(service: Service) -> Iterator[dict[str, Any]]:
     """Every input file that the service lists, over all pages."""
+    ask = service.client.files.list
     with _faults(service):
-        for page in service.client.files.list(purpose="batch").iter_pages():
-            yield from _listed(service, page)
+        for found in _listing(service, "files", lambda **at: ask(purpose="batch", **at)):
+            yield dialect.file(found)
+
+
+def knows_model(service: Service, name: str) -> bool | None:
+    """Whether the service says that it has a model; None where it does not say."""
+    with _faults(service, passing=(404, 405, 501)):
+        found = service.client.models.retrieve(name).to_dict()
+        return True if found.get("id") else None
+    return False
 
 
 def delete_file(service: Service, file_id: str) -> None:
-    """Delete a file; one that is gone already is no fault."""
-    with _faults(service, passing=(404,)):
-        _once(service).files.delete(file_id)
+    """Delete a file; one that is gone already is no fault, nor a service that deletes none."""
+    if "files" in service.facts.deletes:
+        with _faults(service, passing=(404,)):
+            _once(service).files.delete(file_id)
 
 
 def download(service: Service, file_id: str, path: Path) -> None:
     """Stream a result file to `path`, compressed; it appears whole or not at all."""
     content = service.client.files.with_streaming_response.content
+    ends_at = clock.monotonic() + DOWNLOAD_SECONDS
     with (
         _faults(service),
         runs.replacing(path) as part,
         gzip.open(part, "wb", 6) as target,
         content(file_id) as response,
     ):
-        for chunk in response.iter_bytes(1 << 20):
+        for chunk in response.iter_bytes():
+            if clock.monotonic() > ends_at:
+                raise TimeoutError(f"{path.name} is not whole after {DOWNLOAD_SECONDS} s")
             target.write(chunk)
+            runs.crash_point("part downloaded")
 
 
 def compress(path: Path) -> None:
@@ -149,44 +188,75 @@ def queue_refusal(batch: dict[str, Any]) -> str | None:
     True
     """
     faults = (batch.get("errors") or {}).get("data") or []
-    said = [f.get("message") for f in faults if f.get("code") == "token_limit_exceeded"]
+    said = [f.get("message") for f in faults if f.get("code") == dialect.QUEUE_FULL]
     return str(said[0]) if said and batch.get("status") == "failed" else None
 
 
-def address(name: str) -> str | None:
-    """The base URL of a service by name; nothing for the local one and for the client's default.
+def _client(facts: Facts, url: str, key: str) -> "openai.OpenAI":
+    """The client of a service elsewhere, whose key stands in the header that it wants."""
+    import openai
 
-    Raises ServiceError for a name that is none, before anybody is called.
+    def rename(request: "httpx2.Request") -> None:
+        word = request.headers.pop("authorization", "")
+        request.headers[facts.key_header] = word.removeprefix("Bearer ")
+
+    n_seconds = openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    own_header = facts.key_header != "authorization"
+    # A redirect would take a header of its own to another host: only Authorization is held back.
+    http = openai.DefaultHttpxClient(
+        follow_redirects=not own_header, event_hooks={"request": [rename] if own_header else []}
+    )
+    return openai.OpenAI(
+        base_url=url,
+        api_key=key or refusals.NO_KEY,
+        timeout=n_seconds,
+        default_query={"api-version": facts.api_version} if facts.api_version else None,
+        http_client=http,
+    )
+
+
+def _once(service: Service, read_seconds: float = 0.0) -> "openai.OpenAI":
+    """The client without retries; `read_seconds` is a longer time for the answer."""
+    import openai
+
+    client = service.client
+    if not read_seconds or not isinstance(client.timeout, openai.Timeout):
+        return client.with_options(max_retries=0)
+    times = client.timeout.as_dict() | {"read": read_seconds}
+    return client.with_options(max_retries=0, timeout=openai.Timeout(**times))
+
+
+def _settles(file: dict[str, Any]) -> bool:
+    return file.get("status") in ("pending", "running", "uploaded")
+
+
+def _listing(
+    service: Service, kind: services.Kind, ask: Callable[..., object]
+) -> Iterator[dict[str, Any]]:
+    """Every object of a listing, page by page; one may be given twice when the list moves on.
+
+    Raises ServiceError where a service lists none, or in a circle: what is missing is not known.
     """
-    if name == LOCAL:
-        return None
-    url = os.environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else name
-    if not url:
-        return None
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        what = f"{url!r} is no service: expected local, openai, or a URL that begins with http."
-        where = "It is the value of OPENAI_BASE_URL." if name == "openai" else ""
-        raise ServiceError(f"{what} {where}".rstrip(), code="unknown_service")
-    if parts.username or parts.password or parts.query:
-        what = "the base URL holds a password or a query, and it would stand in messages."
-        raise ServiceError(f"{what} Put the key into OPENAI_API_KEY.", code="secret_in_url")
-    return url.rstrip("/")
-
-
-def _key() -> str:
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key:
-        what = "OPENAI_API_KEY is not set: export it in the shell that starts this, not in a file."
-        raise ServiceError(what, code="no_key")
-    if not re.fullmatch(r"[!-~]+", key):
-        what = "OPENAI_API_KEY holds a blank or a character that no key has: copy it anew."
-        raise ServiceError(what, code="bad_key")
-    return key
-
-
-def _once(service: Service) -> "openai.OpenAI":
-    return service.client.with_options(max_retries=0)
+    if kind not in service.facts.lists:
+        what = f"{service.name} does not list its {kind}, so that a lost call cannot be found."
+        raise ServiceError(what, code="no_listing", status=0, unclear=False, final=True)
+    seen: set[str] = set()
+    at: dict[str, str] = {}
+    n_given = 0
+    while True:
+        page = ask(**at)
+        found, more = _listed(service, page), getattr(page, "has_more", None)
+        is_new = not seen.issuperset(one["id"] for one in found)
+        if more and found and not is_new:
+            raise refusals.circle(service.name, kind)
+        yield from found
+        runs.crash_point("page read")
+        # A service without has_more gives all in one page, or the same page again.
+        if more is False or not is_new or service.facts.pages == "one":
+            return
+        seen.update(one["id"] for one in found)
+        n_given += len(found)
+        at = {"after": str(n_given) if service.facts.pages == "offset" else found[-1]["id"]}
 
 
 def _read(service: Service, answer: object) -> dict[str, Any]:
@@ -195,7 +265,7 @@ def _read(service: Service, answer: object) -> dict[str, Any]:
 
     found = answer.to_dict() if isinstance(answer, openai.BaseModel) else {}
     if not isinstance(found.get("id"), str) or not found["id"]:
-        raise _strange(service)
+        raise refusals.strange(service.name)
     return found
 
 
@@ -203,55 +273,11 @@ def _listed(service: Service, page: object) -> list[dict[str, Any]]:
     """The objects of a page; one without a list is a fault, lest it pass for an empty one."""
     data = getattr(page, "data", None)
     if not isinstance(data, list):
-        raise _strange(service)
+        raise refusals.strange(service.name)
     return [_read(service, one) for one in data]
 
 
-@contextlib.contextmanager
-def _faults(service: Service, passing: tuple[int, ...] = ()) -> Iterator[None]:
-    """Turn the client's exceptions into ServiceError; let the `passing` status codes go by."""
-    import httpx2
-    import openai
-
-    try:
-        yield
-    except openai.APIStatusError as error:
-        if error.status_code not in passing:
-            raise _refusal(service, error) from None
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
-        cause = f"{type(error).__name__}: {error.__cause__ or error}"
-        what = f"{service.name} did not answer ({_clean(service, cause)})."
-        facts = {"code": "no_answer", "status": 0, "unclear": True, "final": False}
-        raise ServiceError(f"{what} Run the same command again.", **facts) from None
-    except (openai.APIResponseValidationError, ValueError, AttributeError):
-        # The client raises these, or hands back bare text, when an answer is cut or no JSON.
-        raise _strange(service) from None
-
-
-def _strange(service: Service) -> ServiceError:
-    what = f"{service.name} answered in a form that the Batch API does not have, or cut it off."
-    facts = {"code": "strange_answer", "status": 200, "unclear": True, "final": False}
-    return ServiceError(f"{what} Run the same command again.", **facts)
-
-
-def _refusal(service: Service, error: "openai.APIStatusError") -> ServiceError:
-    body = error.body if isinstance(error.body, dict) else {}
-    status, code = error.status_code, body.get("code")
-    said = _clean(service, str(body.get("message") or "no reason given")).rstrip(".")
-    unclear = status >= 500 or status in (408, 409)
-    no_credit = code == "insufficient_quota"
-    advice = _ADVICE.get(code if no_credit else status, "")
-    return ServiceError(
-        f"{service.name} answered {status}: {said}. {advice}".rstrip(),
-        code=code,
-        status=status,
-        unclear=unclear,
-        request_id=error.request_id,
-        final=no_credit or not (unclear or status == 429),
-    )
-
-
-def _clean(service: Service, text: str) -> str:
-    """Text without the key or anything that looks like one, on one line of a readable length."""
-    text = text.replace(service.client.api_key, "[key]")
-    return " ".join(re.sub(r"\b(sk|sess)-[\w*-]{4,}", "[key]", text).split())[:500]
+def _faults(
+    service: Service, passing: tuple[int, ...] = ()
+) -> contextlib.AbstractContextManager[None]:
+    return refusals.told(service.name, service.client, service.facts, passing)

@@ -24,14 +24,21 @@ class Limits:
     max_tokens: int | None = None
 
 
-def limits(max_requests: int, window_tokens: int | None) -> Limits:
+def limits(
+    max_requests: int,
+    window_tokens: int | None,
+    most_requests: int = MAX_REQUESTS,
+    most_bytes: int = MAX_BYTES,
+) -> Limits:
     """The limits of a shard for a model whose queue admits `window_tokens` at one time.
+
+    The last two are what a service takes in one file.
 
     >>> limits(50_000, 2_000_000).max_tokens
     250000
     """
     share = max(1, window_tokens // QUEUE_SHARE) if window_tokens else None
-    return Limits(min(max_requests, MAX_REQUESTS), MAX_BYTES, share)
+    return Limits(min(max_requests, most_requests), most_bytes, share)
 
 
 def pack(requests: pd.DataFrame, bounds: Limits) -> pd.Series:

@@ -84,10 +84,12 @@ class Voting(Part):
 
 
 class Sending(Part):
-    """Bounds of submission: canary size, share of answers that may fail, tries, lines in a file."""
+    """Bounds of submission: canary size, share of answers that may fail and what follows then,
+    tries, lines in a file."""
 
     canary: int = pydantic.Field(default=5, ge=1, le=100)
     max_failure_share: Share = 0.2
+    brake: Literal["stop", "cancel"] = "stop"
     attempts: int = pydantic.Field(default=3, ge=1, le=10)
     max_requests: int = pydantic.Field(default=50_000, ge=1, le=50_000)
     tier: int = pydantic.Field(default=1, ge=1, le=5)

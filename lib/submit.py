@@ -1,91 +1,123 @@
 """Submitting: from rows that are wanted to batches at the service, inside queue and budget.
 
-A shard's file is durable before its row is in the ledger, its row before the upload, and an intent
-before each call. What a definite refusal leaves, or what the study no longer asks, is released;
-an unclear end stays an intent for `reconcile`.
+Model by model: what holds one back never holds up another. A shard is on disk and in the ledger
+before the upload, and an intent stands there before each call; an unclear end stays an intent for
+`reconcile`. What the study no longer asks, or no limit admits any more, is released.
 """
 
 import hashlib
-import itertools
-import json
-import re
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow.parquet
 
-from lib import clock, collect, ledger, models, pacing, prompts, reconcile, runs, service, shards
-from lib import study as studies
-from lib.errors import AccountingError, ServiceError, VotebookError
+from lib import (
+    answers,
+    brake,
+    clock,
+    collect,
+    ledger,
+    models,
+    pacing,
+    planning,
+    prompts,
+    queues,
+    reconcile,
+    service,
+    shards,
+)
+from lib.brake import Verdict
+from lib.errors import BudgetError, ModelError, ServiceError
+from lib.planning import Step
 from lib.runs import Run, crash_point
-from lib.service import Service
-from lib.wanted import health, stopped, wanted
+from lib.wanted import wanted
 
-_STALE = "Run 01_load_documents and 02_estimate_cost again: requests.parquet is of another state."
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the loop: the run, its open ledger, where it sends, and how far it may go."""
-
-    run: Run
-    book: sqlite3.Connection
-    to: Service
-    run_id: str
-    max_usd: float
-    canaries_only: bool = False
-
-    @property
-    def cap_usd(self) -> float:
-        """What may be spent: simulated money has no bound unless one is given."""
-        return self.max_usd or (float("inf") if self.to.free else 0.0)
+LOOK_AGAIN_SECONDS = 600  # how often a window is asked anew that only time makes larger
 
 
-def send(step: Step, requests: pd.DataFrame) -> list[str]:
-    """Submit what may be submitted now; gives why nothing more is sent to some models.
+class Sent(NamedTuple):
+    """Why no more was sent: what a person or a budget has to change (`held`), and what time will.
 
-    Raises BudgetError, ServiceError, or ModelError for what the model would refuse; what was
-    planned before then goes on with the next call.
+    `changes_at` is when time alone may change the answer.
+    """
+
+    held: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    changes_at: datetime | None = None
+
+
+def send(step: Step, requests: pd.DataFrame) -> Sent:
+    """Submit what may be submitted now, model by model.
+
+    Raises BudgetError when what is under way passes the budget already, ServiceError for what
+    concerns every model, and ModelError when every model that is left refuses what it is asked.
     """
     run, book = step.run, step.book
     outcomes = collect.outcomes(run)
     _withdraw(step, requests, outcomes)
     rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
-    if collect.share(run, rows, free=step.to.free):
+    if collect.share(run, rows, step.to):
         outcomes = collect.outcomes(run)
         rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
-    verdicts = dict(health(requests, outcomes, run.study)[["model", "verdict"]].to_numpy())
-    failed = sorted(model for model, verdict in verdicts.items() if verdict == "failed")
     ledger.afford(book, step.cap_usd)
-    _push_all(step, failed)
-    rows = rows[~rows["model"].isin(failed)]
-    _check_models(run, rows)
-    for model, group in rows.groupby("model", sort=True):
-        verdict = verdicts.get(model, "passed")
-        for part in _admitted(step, str(model), group, verdict):
-            _plan(step, str(model), part, "canary" if verdict == "untried" else "main")
-            _push_all(step, failed)
-    return [stopped(run.study, [model], outcomes) for model in failed]
+    verdicts = _verdicts(step, requests, outcomes)
+    held, waiting, refused = [], [], []
+    for verdict in verdicts.values():
+        (held if verdict.state == "stopped" else waiting).append(verdict.why)
+    _cancel(step, verdicts)
+    waits = {shard["model"] for shard in ledger.shards(book, "planned", "uploaded")}
+    names = sorted({*rows["model"].unique(), *waits})
+    for model in names:
+        asked = rows[rows["model"].eq(model)]
+        try:
+            _send(step, model, asked, verdicts[model], len(names))
+        except ModelError as error:
+            refused.append(error)
+        except BudgetError as error:
+            held.append(str(error))
+        except ServiceError as error:
+            if _stops_all(error):
+                raise
+            ledger.note(book, "service_error", None, model=model, error=str(error))
+            (held if error.final else waiting).append(str(error))
+    if refused and len(refused) == len(names):
+        raise refused[0]
+    held += [str(error) for error in refused]
+    return Sent(
+        tuple(filter(None, held)), tuple(filter(None, waiting)), _changes_at(step, verdicts)
+    )
 
 
-def window_tokens(run: Run, book: sqlite3.Connection, model: str) -> int | None:
-    """The queue window of a model: what a refusal named, else the limit of the study's tier."""
-    tiers = models.facts(model).queue_tokens
-    return ledger.limits(book).get(model) or tiers.get(run.study.sending.tier)
+def stops(run: Run, requests: pd.DataFrame) -> dict[str, str]:
+    """The models to which the last command sends nothing more, with the reason for each."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        given = (collect.outcomes(run), ledger.shards(book), run.study, clock.now())
+        found = brake.verdicts(requests, *given, _began_at(book))
+    return {model: one.why for model, one in found.items() if one.state == "stopped"}
 
 
 def _withdraw(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> None:
-    """Release the shards that are not batches yet and hold a line that is no longer to be asked."""
+    """Release the shards that are not batches yet and hold a line that is no longer to be asked,
+    or more than the limits of today admit."""
+    waiting = ledger.shards(step.book, "planned", "uploaded")
+    if not waiting:
+        return
     answered = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
     asked = set(requests["key"]) - answered
-    for shard in ledger.shards(step.book, "planned", "uploaded"):
+    for shard in waiting:
         if not asked.issuperset(ledger.sends(step.book, shard["shard"])["key"]):
             _release(step, shard, "its requests have changed since it was planned")
+        elif shard["n_requests"] > 1 and not queues.is_paused([shard]):
+            window = queues.window_tokens(step.run, step.book, shard["model"])
+            bounds = _bounds(step, shard["model"], window)
+            if (
+                (window is not None and shard["n_input_tokens"] > window)
+                or shard["n_requests"] > bounds.max_requests
+                or shard["size_bytes"] > bounds.max_bytes
+            ):
+                _release(step, shard, "its lines go into smaller ones")
 
 
 def _release(step: Step, shard: dict[str, Any], why: str) -> None:
@@ -95,132 +127,132 @@ def _release(step: Step, shard: dict[str, Any], why: str) -> None:
     step.run.path("shards").joinpath(shard["file"]).unlink(missing_ok=True)
 
 
-def _check_models(run: Run, rows: pd.DataFrame) -> None:
-    """Raise ModelError before anything is sent that its model is known to refuse."""
+def _verdicts(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, Verdict]:
+    """What may be sent to each model, by what has come in up to now."""
+    book, now = step.book, clock.now()
+    # A command is known by its hold; what it has seen stop, only the next one tries again.
+    if (ledger.fact(book, "hold") or "").split(" ")[0] != step.hold:
+        ledger.bind(book, "hold", f"{step.hold} {now.isoformat()}", again=True)
+    began_at = _began_at(book) if step.hold else None
+    return brake.verdicts(requests, outcomes, ledger.shards(book), step.run.study, now, began_at)
+
+
+def _began_at(book: sqlite3.Connection) -> datetime | None:
+    """When the command began that holds the run, or held it last."""
+    held = ledger.fact(book, "hold")
+    return datetime.fromisoformat(held.split(" ")[1]) if held else None
+
+
+def _cancel(step: Step, verdicts: dict[str, Verdict]) -> None:
+    """Cancel what is in flight to the models that the brake stops, if the study says so."""
+    if step.run.study.sending.brake != "cancel":
+        return
+    for shard in ledger.shards(step.book, "submitted"):
+        verdict = verdicts.get(shard["model"])
+        running = shard["status"] in ("validating", "in_progress")
+        if running and verdict and verdict.state in ("braked", "stopped"):
+            service.cancel(step.to, shard["batch_id"])
+            crash_point("brake cancelled")
+            ledger.note(step.book, "brake", shard["shard"], why=verdict.why)
+            ledger.observe(step.book, shard["shard"], status="cancelling")
+
+
+def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models: int) -> None:
+    """Submit to one model what its verdict, its queue and the hour admit now."""
+    run, book = step.run, step.book
+    mine = [s for s in ledger.shards(book, *ledger.OPEN_STATES) if s["model"] == model]
+    waiting = [shard for shard in mine if shard["state"] in ("planned", "uploaded")]
+    if verdict.state not in ("open", "canary") or queues.is_paused(waiting):
+        return
+    _check_model(run, model)
+    is_canary = verdict.state == "canary"
+    if is_canary or step.canaries_only:
+        for shard in waiting if is_canary else ():
+            if shard["purpose"] != "canary":
+                _release(step, shard, "its model has to pass a canary first")
+        waiting = [shard for shard in waiting if shard["purpose"] == "canary"]
+    window = queues.window_tokens(run, book, model)
+    n_most = _n_creates(step, model, n_models)
+    enqueued = sum(shard["n_input_tokens"] for shard in mine if shard["state"] == "submitted")
+    sizes = [shard["n_input_tokens"] for shard in waiting]
+    n_pushed = pacing.admit(sizes, enqueued, window, n_most)
+    for shard in waiting[:n_pushed]:
+        _push(step, shard)
+    if n_pushed < len(waiting) or (step.canaries_only and not is_canary):
+        return
+    n_most, enqueued = n_most - n_pushed, enqueued + sum(sizes)
+    if is_canary:
+        parts = [] if mine else [_canary(rows, run.study.sending.canary)]
+    else:
+        parts = _parts(step, model, rows, window, enqueued, n_most)
+    for part in parts[: max(0, n_most)]:
+        if len(part):
+            _push(step, planning.plan(step, model, part, "canary" if is_canary else "main"))
+
+
+def _check_model(run: Run, model: str) -> None:
+    """Raise ModelError before anything is sent that the model is known to refuse."""
     today = clock.now().date()
-    for annotator, model in rows[["annotator", "model"]].drop_duplicates().to_numpy():
-        models.check(model, run.study.annotators[annotator].parameters, today)
+    for annotator in run.study.annotators.values():
+        if model in (annotator.model, *annotator.fallback):
+            models.check(model, annotator.parameters, today)
 
 
-def _admitted(step: Step, model: str, rows: pd.DataFrame, verdict: str) -> Iterator[pd.DataFrame]:
-    """The next shards of a model: its canary alone, or as many as its queue admits."""
-    run, book = step.run, step.book
-    under_way = [s for s in ledger.shards(book, *ledger.OPEN_STATES) if s["model"] == model]
-    if verdict == "untried":
-        if not under_way:
-            yield rows[prompts.sample(rows["key"], run.study.sending.canary)]
-        return
-    if step.canaries_only:
-        return
-    window = window_tokens(run, book, model)
-    bounds = shards.limits(run.study.sending.max_requests, window)
-    parts = [part for _, part in rows.groupby(shards.pack(rows, bounds), sort=True)]
+def _n_creates(step: Step, model: str, n_models: int) -> int:
+    """How many batches of a model may be made now: one at a time while its queue refuses."""
+    hour_ago = (clock.now() - timedelta(hours=1)).isoformat(timespec="milliseconds")
+    n_most = pacing.n_creates(ledger.n_events(step.book, "submitted", hour_ago), n_models)
+    queue, beside = queues.known(step.run, step.book, model), queues.seen(step.book, model)
+    if not pacing.n_in_a_row(queue, beside.admitted_at):
+        return n_most
+    return 0 if beside.is_checking else min(n_most, 1)
+
+
+def _canary(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """A canary of the rows: those that were tried least, so that none uses up its attempts."""
+    least = rows[rows["attempt"].eq(rows["attempt"].min())]
+    return least[prompts.sample(least["key"], n)]
+
+
+def _parts(
+    step: Step, model: str, rows: pd.DataFrame, window: int | None, enqueued: int, n_most: int
+) -> list[pd.DataFrame]:
+    """The rows of the next shards, as many as the queue admits beside what is enqueued."""
+    if window is not None:  # more than fits into an empty queue need not be looked at
+        before = rows["n_input_tokens"].cumsum() - rows["n_input_tokens"]
+        rows = rows[before <= window]
+    numbers = shards.pack(rows, _bounds(step, model, window))
+    parts = [part for _, part in rows.groupby(numbers, sort=True)]
     sizes = [int(part["n_input_tokens"].sum()) for part in parts]
-    enqueued = sum(shard["n_input_tokens"] for shard in under_way)
-    yield from parts[: pacing.admit(sizes, enqueued, window)]
+    return parts[: pacing.admit(sizes, enqueued, window, n_most)]
 
 
-def _plan(step: Step, model: str, rows: pd.DataFrame, purpose: str) -> None:
-    """Write a shard's file and record it with the money that it may cost at most."""
-    run, book = step.run, step.book
-    rows, reserved_usd = _within(step, model, rows)
-    ledger.afford(book, step.cap_usd, {"reserved_usd": reserved_usd, "n_requests": len(rows)})
-    slug, number = re.sub("[^A-Za-z0-9.-]", "_", model), len(ledger.shards(book))
-    name = f"{step.run_id[:8]}-{slug}-{number:05}"
-    path = run.path("shards") / f"{name}.jsonl"
-    sends, digest = _write_shard(run, path, rows)
-    crash_point("shard written")
-    shard = {
-        "shard": name,
-        "model": model,
-        "purpose": purpose,
-        "file": path.name,
-        "sha256": digest,
-        "size_bytes": path.stat().st_size,
-        "n_requests": len(rows),
-        "n_input_tokens": int(rows["n_input_tokens"].sum()),
-        "reserved_usd": reserved_usd,
-        "fields": _bind_fields(run, book),
-    }
-    try:
-        ledger.plan(book, shard, sends, step.cap_usd)
-    except VotebookError:
-        path.unlink()
-        raise
-    crash_point("shard planned")
+def _bounds(step: Step, model: str, window: int | None) -> shards.Limits:
+    """What a shard for a model may hold at this service."""
+    facts, most = step.to.facts, step.run.study.sending.max_requests
+    # The sizes of requests.parquet are those of lines to OpenAI.
+    longer = len(facts.called(model)) + len(facts.url) - len(model) - len(prompts.ENDPOINT)
+    most_bytes = facts.max_bytes - max(0, longer) * most
+    return shards.limits(most, window, facts.max_requests, most_bytes)
 
 
-def _within(step: Step, model: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """The rows that the budget admits, from the first on, and the most that they may cost.
-
-    The whole shard as long as open ones may still give money back: reserves are worst cases.
-    """
-    facts = models.facts(model)
-    caps = zip(rows["n_input_tokens"], rows["max_output_tokens"], strict=True)
-    sums = list(itertools.accumulate(models.worst_case_usd(facts, int(n), int(c)) for n, c in caps))
-    spent_usd, reserved_usd = ledger.money(step.book)
-    n_rows = sum(spent_usd + reserved_usd + usd <= step.cap_usd for usd in sums)
-    n_rows = len(rows) if reserved_usd or not n_rows else n_rows
-    return rows.iloc[:n_rows], sums[n_rows - 1]
-
-
-def _bind_fields(run: Run, book: sqlite3.Connection) -> str:
-    """Keep the fields asked about now, by which the answers will be judged; gives their name."""
-    fields = {name: field.model_dump_json() for name, field in run.study.fields.items()}
-    name = f"fields {studies.digest(fields)[:16]}"
-    ledger.bind(book, name, json.dumps(fields))
-    return name
-
-
-def _write_shard(run: Run, path: Path, rows: pd.DataFrame) -> tuple[list[tuple], str]:
-    """Render the rows into one input file; gives (custom_id, key, attempt) and the SHA-256."""
-    texts = pyarrow.parquet.read_table(
-        run.path("documents.parquet"),
-        columns=["item", "text"],
-        filters=[("item", "in", set(rows["item"]))],
-    ).to_pandas()
-    by_item = dict(zip(texts["item"], texts["text"], strict=True))
-    templates = {
-        name: prompts.template(run.study, run.study.annotators[name])
-        for name in rows["annotator"].unique()
-    }
-    digest, sends = hashlib.sha256(), []
-    frames: dict[tuple, tuple[bytes, bytes]] = {}
-    with runs.replacing(path) as part, part.open("wb") as file:
-        for row in rows.to_dict("records"):
-            annotator, text = run.study.annotators[row["annotator"]], by_item.get(row["item"])
-            _check_key(row, templates[row["annotator"]], text, annotator.repeats)
-            name = prompts.custom_id(row["key"], row["attempt"])
-            settings = (row["annotator"], row["model"], row["max_output_tokens"])
-            if settings not in frames:
-                frames[settings] = prompts.frame(run.study, settings[1], annotator, settings[2])
-            line = prompts.fill(frames[settings], text, name)
-            digest.update(line)
-            file.write(line)
-            sends.append((name, row["key"], row["attempt"]))
-    return sends, digest.hexdigest()
-
-
-def _check_key(row: dict[str, Any], template: str, text: str | None, repeats: int) -> None:
-    """Raise AccountingError unless the key is that of the very question about to be written."""
-    sha256 = hashlib.sha256(text.encode()).hexdigest() if text is not None else ""
-    if row["key"] not in (prompts.key(template, sha256, repeat) for repeat in range(repeats)):
-        what = f"request {row['key'][:12]} on {row['item']} is not what the study asks now."
-        raise AccountingError(f"{what} {_STALE}", item=row["item"])
-
-
-def _push_all(step: Step, failed: list[str]) -> None:
-    """Take every waiting shard to the service, but for stopped models and unfinished pauses."""
-    for shard in ledger.shards(step.book, "planned", "uploaded"):
-        held = step.canaries_only and shard["purpose"] != "canary"
-        if not (held or shard["model"] in failed or _is_paused(shard)):
-            _push(step, shard)
+def _changes_at(step: Step, verdicts: dict[str, Verdict]) -> datetime | None:
+    """When time alone may admit more: a pause ends, or a window has grown."""
+    now = clock.now()
+    waiting = ledger.shards(step.book, "planned", "uploaded")
+    pauses = [datetime.fromisoformat(s["not_before"]) for s in waiting if s["not_before"]]
+    ends = [*pauses, *(verdict.until for verdict in verdicts.values() if verdict.until)]
+    hour_ago = (now - timedelta(hours=1)).isoformat(timespec="milliseconds")
+    n_made = ledger.n_events(step.book, "submitted", hour_ago)
+    if ledger.limits(step.book) or n_made >= pacing.BATCHES_AN_HOUR // 2:
+        ends.append(now + timedelta(seconds=LOOK_AGAIN_SECONDS))
+    return min((end for end in ends if end > now), default=None)
 
 
 def _push(step: Step, shard: dict[str, Any]) -> None:
     """Take one shard from the disk to the service: upload it, then create its batch.
 
-    A refusal that asking again may change leaves the shard as it was; any other releases it.
+    A refusal leaves the shard as it was, but for a file that the service did not accept.
     """
     book, to, path = step.book, step.to, step.run.path("shards") / shard["file"]
     try:
@@ -242,14 +274,30 @@ def _push(step: Step, shard: dict[str, Any]) -> None:
         reconcile.adopt(book, shard["shard"], batch)
         crash_point("create recorded")
     except ServiceError as error:
-        if shard["state"] not in ("uploading", "submitting") or error.unclear:
-            raise
-        before = "planned" if shard["state"] == "uploading" else "uploaded"
-        pause = collect.pause(shard) if error.status == 429 and not error.final else {}
-        _move(book, shard, shard["state"], before, **pause, error=str(error))
-        if error.final and error.status not in (401, 403, 429):
-            _release(step, shard, str(error))
+        _step_back(step, shard, error)
         raise
+
+
+def _step_back(step: Step, shard: dict[str, Any], error: ServiceError) -> None:
+    """Undo the intent of a call that was refused for certain; its model pauses when it is told to.
+
+    What is refused as it is, is tried once more by the next command, and then after pauses.
+    """
+    if shard["state"] not in ("uploading", "submitting") or error.unclear:
+        return
+    for_all = _stops_all(error)
+    facts = {} if for_all else queues.hold_back(step.run, step.book, shard, is_final=error.final)
+    before = "planned" if shard["state"] == "uploading" else "uploaded"
+    _move(step.book, shard, shard["state"], before, **facts, error=str(error))
+    if before == "uploaded" and error.final and not for_all and error.status != 403:
+        service.delete_file(step.to, shard["file_id"])
+        _move(step.book, shard, "uploaded", "planned", file_id=None)
+
+
+def _stops_all(error: ServiceError) -> bool:
+    """Whether a fault is the account's or the network's, and no model's own."""
+    status = error.status in (0, *answers.ACCOUNT_STATUS)
+    return status or error.code in answers.ACCOUNT_CODES
 
 
 def _move(book: sqlite3.Connection, shard: dict, old: str, new: str, **facts: object) -> None:
@@ -260,11 +308,3 @@ def _move(book: sqlite3.Connection, shard: dict, old: str, new: str, **facts: ob
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_paused(shard: dict[str, Any]) -> bool:
-    """Whether the pause after a refusal lasts; one beyond the longest is a clock set back."""
-    if not shard["not_before"]:
-        return False
-    left = datetime.fromisoformat(shard["not_before"]) - clock.now()
-    return timedelta(0) < left <= timedelta(seconds=pacing.LONGEST_PAUSE_SECONDS)

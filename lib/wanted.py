@@ -4,6 +4,7 @@ Decides from tables alone. Never asks for what is in flight or validly answered,
 before; never asks again where asking again cannot help.
 """
 
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from lib import answers, models, prompts
 from lib.study import Study
 
 LARGEST_FACTOR = 8  # no retry has a cap beyond this many times the study's
+_BLOCKED = 100  # refusals of one request for want of access or credit, one for each command
 _AGAIN_LARGER = ("empty", "truncated")
 _AGAIN_ONCE = ("malformed", "invalid", "refused")
 _COLUMNS = ["key", "attempt", "model", "annotator", "item", "max_output_tokens"]
@@ -21,12 +23,24 @@ _FAULT = ["model", "outcome", "code", "message"]
 
 
 class Try(NamedTuple):
-    """One attempt at a request and how it ended; `passing` if the service was the cause."""
+    """One attempt at a request and how it ended: `passing` if the service was the cause, `blocked`
+    if the account was.
+    """
 
     attempt: int
     model: str
     outcome: str
     passing: bool
+    blocked: bool
+
+
+class Again(NamedTuple):
+    """A further attempt at a request, and how much longer than the first its line is."""
+
+    model: str
+    max_output_tokens: int
+    attempt: int
+    n_more_bytes: int
 
 
 def wanted(
@@ -37,23 +51,21 @@ def wanted(
     `outcomes` holds every attempt so far. Missing, expired, cancelled and failed for the service's
     sake: again, until the model has failed so as often as the study's attempts. Empty or truncated:
     again with twice the cap, as often and as far as the cap can grow. Malformed, invalid, refused:
-    once again, then each model of the annotator's fallback likewise. Other failures: not again.
+    once again, then each model of the annotator's fallback likewise. Failed for want of access or
+    credit: again, which the brake holds back until a canary has passed. Other failures: not again.
     """
-    unique = requests.drop_duplicates("key", ignore_index=True)
-    failed = outcomes[outcomes["outcome"].ne("valid")]
-    done = outcomes.loc[outcomes["outcome"].eq("valid"), "key"]
-    left = unique[~unique["key"].isin(in_flight) & ~_among(unique["key"], done)]
-    is_tried = _among(left["key"], failed["key"])
-    fresh = left[~is_tried].assign(attempt=0)
-    histories = _histories(failed[_among(failed["key"], left.loc[is_tried, "key"])])
-    retries = {
-        place: again
-        for place, row in zip(left.index[is_tried], left[is_tried].to_dict("records"), strict=True)
-        if (again := _next(row, histories[row["key"]], study))
-    }
-    if retries:
-        fresh = pd.concat([fresh, pd.DataFrame.from_dict(retries, orient="index")]).sort_index()
-    return fresh[_COLUMNS].reset_index(drop=True)
+    asked, tried, flying = _numbered(requests["key"], outcomes["key"], in_flight)
+    unique = requests[~pd.Series(asked).duplicated().to_numpy()].reset_index(drop=True)
+    is_valid = outcomes["outcome"].eq("valid").to_numpy()
+    is_open, is_fresh = np.ones(len(unique), dtype=bool), np.ones(len(unique), dtype=bool)
+    is_open[[*flying[flying < len(unique)]]] = False
+    is_open[tried[is_valid & (tried < len(unique))]] = False
+    failed = np.flatnonzero(~is_valid & (tried < len(unique)))
+    failed = failed[is_open[tried[failed]]]
+    is_fresh[tried[failed]] = False
+    fresh = unique[is_open & is_fresh].assign(attempt=0)
+    again = _again(unique, outcomes.iloc[failed].assign(place=tried[failed]), study)
+    return pd.concat([fresh, again]).sort_index()[_COLUMNS].reset_index(drop=True)
 
 
 def review(
@@ -76,16 +88,18 @@ def review(
 def health(requests: pd.DataFrame, outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """By model: judged and valid answers to the present requests, and what follows from them.
 
-    Outcomes that the service caused are not judged. `untried`: a canary goes first; `failed`: more
-    than the study's share of the judged answers is not valid, nothing more is sent. A model that
-    is a fallback only stands here from as many answers on as a canary has.
+    Outcomes that the service or the account caused are not judged. `untried`: a canary goes first;
+    `failed`: more than the study's share of the judged answers is not valid, nothing more is sent.
+    A model that is a fallback only stands here from as many answers on as a canary has.
     """
     bounds = study.sending
-    mine = outcomes[_among(outcomes["key"], requests["key"])]
-    judged = mine[~answers.retryable(mine)]
-    n_judged = judged.groupby("model").size().to_dict()
-    n_valid = judged[judged["outcome"].eq("valid")].groupby("model").size().to_dict()
-    n_asked = requests.groupby("model")["key"].nunique().to_dict()
+    asked, answered = _numbered(requests["key"], outcomes["key"])
+    mine = outcomes[["model", "outcome", "status", "code"]]
+    mine = mine[answered <= asked.max(initial=-1)]
+    judged = mine[~(answers.retryable(mine) | answers.blocked(mine))]
+    n_judged = judged["model"].value_counts().to_dict()
+    n_valid = judged.loc[judged["outcome"].eq("valid"), "model"].value_counts().to_dict()
+    n_asked = requests["model"][~pd.Series(asked).duplicated().to_numpy()].value_counts().to_dict()
     also = {model for model, n in n_judged.items() if n >= bounds.canary}
     rows = []
     for model in sorted(also | set(n_asked)):
@@ -100,6 +114,16 @@ def health(requests: pd.DataFrame, outcomes: pd.DataFrame, study: Study) -> pd.D
 def stopped(study: Study, names: list[str], outcomes: pd.DataFrame) -> str:
     """Why nothing more is sent to these models, with the commonest faults and what to do."""
     bad = outcomes[outcomes["model"].isin(names) & outcomes["outcome"].ne("valid")]
+    return (
+        f"stopped: more than {study.sending.max_failure_share:.0%} of the judged answers of "
+        f"{', '.join(names)} are not valid ({commonest(bad)}). Nothing more is sent to it. Change "
+        "the prompt, the parameters (max_output_tokens when empty) or the model in study.yml, then "
+        "run 01 again."
+    )
+
+
+def commonest(bad: pd.DataFrame) -> str:
+    """The five commonest faults of some outcomes, with how often each came."""
     counts = bad.fillna({"code": "", "message": ""}).groupby(_FAULT, sort=True).size()
     counts = counts.sort_values(ascending=False, kind="stable")
     said = [
@@ -107,38 +131,62 @@ def stopped(study: Study, names: list[str], outcomes: pd.DataFrame) -> str:
         for (model, outcome, code, message), n in counts.head(5).items()
     ]
     said += [f"and {len(counts) - 5} other faults"] if len(counts) > 5 else []
-    return (
-        f"stopped: more than {study.sending.max_failure_share:.0%} of the judged answers of "
-        f"{', '.join(names)} are not valid ({'; '.join(said)}). Nothing more is sent to it. Change "
-        "the prompt, the parameters (max_output_tokens when empty) or the model in study.yml, then "
-        "run 01 again. If the cause was outside (quota, access) and is gone, begin a new run "
-        "(--run NAME): it takes over every valid answer."
-    )
+    return "; ".join(said)
 
 
-def _among(keys: pd.Series, others: pd.Series) -> np.ndarray:
-    """Which of the keys are among the others: `isin`, which is slow for a long column of text."""
-    return pd.Index(others.unique()).get_indexer(keys) >= 0
+def _numbered(*columns: Iterable[str]) -> list[np.ndarray]:
+    """The keys in these columns as numbers, equal for equal keys, from 0 in the order of the first
+    column: millions of texts are compared once, and numbers after that."""
+    series = [pd.Series(list(c) if isinstance(c, Set) else c, dtype="str") for c in columns]
+    codes, _ = pd.factorize(pd.concat(series, ignore_index=True))
+    return np.split(codes, np.cumsum([len(column) for column in series])[:-1])
 
 
-def _histories(tried: pd.DataFrame) -> dict[str, list[Try]]:
-    """The attempts at each key, in their order."""
-    rows = tried.assign(passing=answers.retryable(tried)).sort_values("attempt", kind="stable")
-    histories: dict[str, list[Try]] = {}
-    for key, *row in rows[["key", *Try._fields]].itertuples(index=False, name=None):
-        histories.setdefault(key, []).append(Try(*row))
-    return histories
+def _again(unique: pd.DataFrame, tried: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The next attempts at the requests that were `tried`, each at its `place` among the `unique`.
+
+    Equal histories of equal requests are judged once: there are few of them.
+    """
+    kinds = {"passing": answers.retryable(tried), "blocked": answers.blocked(tried)}
+    tried = tried.assign(**kinds).sort_values(["place", "attempt"], kind="stable")
+    places, starts = np.unique(tried["place"].to_numpy(), return_index=True)
+    tries, attempts = _kinds(tried[[*Try._fields]])
+    rows, requests = _kinds(unique.iloc[places][["annotator", "model", "max_output_tokens"]])
+    ends = [*starts[1:], len(tries)]
+    found: dict[tuple, Again | None] = {}
+    for row, start, end in zip(rows, starts, ends, strict=True):
+        case = (row, *tries[start:end])
+        if case not in found:
+            history = [Try(*attempts[one]) for one in case[1:]]
+            found[case] = _next(*requests[row], history, study)
+    cases = zip(rows, starts, ends, strict=True)
+    nexts = [found[row, *tries[start:end]] for row, start, end in cases]
+    kept = [n for n, again in enumerate(nexts) if again]
+    new = pd.DataFrame([nexts[n] for n in kept], columns=Again._fields, index=places[kept])
+    again = unique.iloc[places[kept]]
+    n_bytes = again["n_bytes"] + new.pop("n_more_bytes").astype("int64")
+    return again.assign(**new, n_bytes=n_bytes)
 
 
-def _next(request: dict, history: list[Try], study: Study) -> dict | None:
+def _kinds(table: pd.DataFrame) -> tuple[list[int], list[tuple]]:
+    """The number of each row among the different rows of a table, and those rows."""
+    numbers = table.groupby([*table.columns], sort=False, dropna=False).ngroup()
+    return numbers.to_list(), list(table[~numbers.duplicated()].itertuples(False, None))
+
+
+def _next(
+    name: str, first_model: str, first_cap: int, history: list[Try], study: Study
+) -> Again | None:
     """The next attempt at a request after its `history`, or nothing when it has had its chances."""
     last, attempts = history[-1], study.sending.attempts
-    annotator = study.annotators[request["annotator"]]
+    annotator = study.annotators[name]
     same = [one for one in history if one.model == last.model]
     n_larger = sum(one.outcome in _AGAIN_LARGER for one in history)
     caps = [_cap(prompts.cap_of(annotator), n, last.model) for n in (n_larger - 1, n_larger)]
     model: str | None = None
-    if last.passing:
+    if last.blocked:
+        model = last.model if sum(one.blocked for one in same) < _BLOCKED else None
+    elif last.passing:
         model = last.model if sum(one.passing for one in same) < attempts else None
     elif last.outcome in _AGAIN_LARGER:
         model = last.model if n_larger < attempts and caps[1] > caps[0] else None
@@ -149,18 +197,13 @@ def _next(request: dict, history: list[Try], study: Study) -> dict | None:
         model = last.model if is_first else next(chain, None)
     if model is None:
         return None
-    cap = _cap(prompts.cap_of(annotator), n_larger, model)
-    return _attempt(request, model, cap, last.attempt + 1)
-
-
-def _attempt(request: dict, model: str, cap: int, attempt: int) -> dict:
-    """The request as it is sent again, with the size that its line has then."""
-    more = _width(model, cap, attempt) - _width(request["model"], request["max_output_tokens"], 0)
-    changed = {"model": model, "max_output_tokens": cap, "attempt": attempt}
-    return {**request, **changed, "n_bytes": request["n_bytes"] + more}
+    cap, attempt = _cap(prompts.cap_of(annotator), n_larger, model), last.attempt + 1
+    more = _width(model, cap, attempt) - _width(first_model, first_cap, 0)
+    return Again(model, cap, attempt, more)
 
 
 def _width(model: str, cap: int, attempt: int) -> int:
+    """The part of a line's size that differs between the attempts at a request."""
     return len(f"{model}{models.facts(model).cap_parameter}{cap}{attempt}")
 
 

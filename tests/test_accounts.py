@@ -1,13 +1,14 @@
 """Accounts: tables of what a run holds, and totals that must close."""
 
 import datetime
+import hashlib
 import itertools
 
 import pandas as pd
 import pytest
 import sending
 
-from lib import accounts, collect, estimate, ledger, runs
+from lib import accounts, collect, estimate, ledger, prompts, runs
 from lib.errors import AccountingError
 from lib.lengths import OutputTokens
 
@@ -61,7 +62,8 @@ def plan(run, *names, **differs):
         ledger.bind(book, "fields", "{}")
         for name in names:
             row = {**SHARD, "shard": name, **differs}
-            ledger.plan(book, row, [(f"q-{name}", f"key-{name}", 0)], float("inf"))
+            key = hashlib.sha256(name.encode()).hexdigest()
+            ledger.plan(book, row, [(prompts.custom_id(key, 0), key, 0)], float("inf"))
 
 
 def move(run, name, *states, **facts):
@@ -119,7 +121,7 @@ def test_before_the_first_answer_everything_is_empty(run):
     assert accounts.spend(run).empty
     assert accounts.totals(run)["without_outcome"].tolist() == [12, 6]
     assert accounts.compared(run)["spend_usd"].isna().all()
-    assert accounts.known_keys(run, run.table("requests"), free=True) == set()
+    assert accounts.known_keys(run, run.table("requests"), "local") == set()
     assert accounts.by_model(run)["n_not_sent"].tolist() == [12, 6]
     assert not run.path("ledger.sqlite").exists()
 
@@ -159,7 +161,8 @@ def test_every_request_of_a_model_has_one_place(run):
     write_outcomes(run, rows)
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
         ledger.bind(book, "fields", "{}")
-        lines = [("q-2", keys[2], 0), ("q-0", keys[0], 1)]
+        asked = [(keys[2], 0), (keys[0], 1)]
+        lines = [(prompts.custom_id(key, attempt), key, attempt) for key, attempt in asked]
         ledger.plan(book, {**SHARD, "shard": "s"}, lines, float("inf"))
     row = accounts.by_model(run).set_index("model").loc["gpt-6-luna"]
     names = ["n_requests", "n_valid", "n_in_flight", "n_not_sent", "n_not_valid"]
@@ -274,4 +277,4 @@ def test_a_real_run_closes(make_run, endpoint):
     assert accounts.enqueued(run)["enqueued_tokens"].iloc[-1] == 0
     assert accounts.spend(run)["spend_usd"].sum() == pytest.approx(progress.spend_usd)
     valid = collect.outcomes(run).query("outcome == 'valid'")["key"]
-    assert accounts.known_keys(run, run.table("requests"), free=True) == set(valid)
+    assert accounts.known_keys(run, run.table("requests"), "local") == set(valid)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import answers, models
+from lib import answers, models, results
 from lib.study import Field
 
 LUNA = models.facts("gpt-6-luna")
@@ -73,9 +73,24 @@ def refused(status, code=None, param=None, message="No.", name="q1"):
     return whole({"status_code": status, "request_id": "r", "body": {"error": error}}, None, name)
 
 
+def outcomes_of(asked, raw):
+    """The rows that lines give, in the order of what was asked, and the number of strange ones."""
+    settled = set()
+    while True:
+        tally = results.Tally()
+        rows = list(results.rows(asked, raw, FIELDS, LUNA, tally, settled))
+        if not tally.torn:
+            break
+        assert not tally.torn & settled
+        settled |= tally.torn
+    assert tally.n_missing == sum(row["outcome"] == "missing" for row in rows)
+    rows.sort(key=lambda row: asked["custom_id"].tolist().index(row["custom_id"]))
+    return pd.DataFrame(rows, columns=[*answers.missing(""), *ADDED]), tally.n_strange
+
+
 def only(*raw):
     """The row that these lines give for q1, and the number of strange lines."""
-    table, n_strange = answers.outcomes(sent("q1"), raw, FIELDS, LUNA)
+    table, n_strange = outcomes_of(sent("q1"), raw)
     assert len(table) == 1
     return table.iloc[0], n_strange
 
@@ -85,6 +100,7 @@ def deep(n):
     return "[" * n + "]" * n
 
 
+ADDED = ["key", "attempt", "model", "spend_usd"]
 LONE = chr(0xD800)
 HOSTILE = [
     ("", "empty"),
@@ -248,7 +264,7 @@ def test_blank_lines_are_nothing():
 )
 def test_what_may_be_sent_again(raw, again):
     """Again as it is: only what the service failed, never what the question caused."""
-    table, _ = answers.outcomes(sent("q1"), [raw], FIELDS, LUNA)
+    table, _ = outcomes_of(sent("q1"), [raw])
     assert answers.retryable(table).tolist() == [again]
 
 
@@ -327,7 +343,7 @@ def test_several_lines_about_one_request(raw, outcome):
 def test_both_files_make_one_account():
     """Output lines, error lines and requests without a line: 2 + 1 + 1 of 4 sent."""
     raw = [line(name="q2"), refused(400, name="q3"), line("", "q1"), line(name="q99")]
-    table, n_strange = answers.outcomes(sent("q1", "q2", "q3", "q4"), raw, FIELDS, LUNA)
+    table, n_strange = outcomes_of(sent("q1", "q2", "q3", "q4"), raw)
     assert table["outcome"].tolist() == ["empty", "valid", "failed", "missing"]
     assert table["key"].tolist() == ["kq1", "kq2", "kq3", "kq4"]
     assert n_strange == 1
@@ -335,7 +351,7 @@ def test_both_files_make_one_account():
 
 def test_nothing_sent():
     """An empty batch gives an empty account, and its lines are strange."""
-    table, n_strange = answers.outcomes(sent(), [line()], FIELDS, LUNA)
+    table, n_strange = outcomes_of(sent(), [line()])
     assert (len(table), n_strange) == (0, 1)
 
 
@@ -347,19 +363,19 @@ def test_lines_end_at_newlines_alone(tmp_path):
     path.write_bytes(
         gzip.compress(said[0] + b"\n" + said[1] + b"\r\n\n" + said[2] + b"\n" + said[3])
     )
-    assert list(answers.lines(path)) == [said[0], said[1], b"", said[2], said[3]]
+    assert list(results.lines(path)) == [said[0], said[1], b"", said[2], said[3]]
 
 
 def test_a_huge_line_is_passed_over(tmp_path):
     """A line beyond the bound does not fill the memory, and its neighbours are read."""
-    size = answers.MAX_LINE_BYTES
+    size = results.MAX_LINE_BYTES
     huge = b"x" * (2 * size + 5)
     path = tmp_path / "answers.jsonl.gz"
     with gzip.open(path, "wb", 1) as file:
         file.write(line() + b"\n" + huge + b"\n" + line(name="q2") + b"\n" + b"y" * size)
-    found = list(answers.lines(path))
+    found = list(results.lines(path))
     assert [len(one) < 1000 for one in found] == [True] * 4
-    table, n_strange = answers.outcomes(sent("q1", "q2"), found, FIELDS, LUNA)
+    table, n_strange = outcomes_of(sent("q1", "q2"), found)
     assert (table["outcome"].tolist(), n_strange) == (["valid", "valid"], 2)
 
 
@@ -392,13 +408,13 @@ LINES = st.one_of(
 def test_every_request_has_one_outcome(raw, random):
     """Nothing raises, and each request sent has one named outcome, in any order of lines."""
     asked = sent("q0", "q1", "q2")
-    table, n_strange = answers.outcomes(asked, raw, FIELDS, LUNA)
+    table, n_strange = outcomes_of(asked, raw)
     assert table["custom_id"].tolist() == ["q0", "q1", "q2"]
     assert set(table["outcome"]) <= NAMED
     assert 0 <= n_strange <= len(raw)
     assert (table["spend_usd"] >= 0).all()
     table["content"].dropna().map(str.encode)
     shuffled = random.sample(raw, len(raw))
-    again, n_again = answers.outcomes(asked, shuffled, FIELDS, LUNA)
+    again, n_again = outcomes_of(asked, shuffled)
     pd.testing.assert_frame_equal(again, table)
     assert n_again == n_strange

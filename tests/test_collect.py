@@ -147,17 +147,18 @@ def test_simulated_answers_never_stand_in_for_paid_ones(make_run, endpoint):
     sending.finish(first, sending.service_at(endpoint))
     run = make_run(name="second")
     asked = run.table("requests")
-    assert len(collect.known(run, asked, free=True)) == 6
-    assert len(collect.known(run, asked, free=False)) == 0
+    assert len(collect.known(run, asked, free=True, service="local")) == 6
+    assert len(collect.known(run, asked, free=True, service="http://localhost:8000")) == 0
+    assert len(collect.known(run, asked, free=False, service="local")) == 0
     assert (collect.is_simulated(first), collect.is_simulated(run)) == (True, False)
-    assert len(collect.known(first, asked, free=True)) == 0
+    assert len(collect.known(first, asked, free=True, service="local")) == 0
 
 
 def test_shared_answers_are_copied_once_and_for_nothing(make_run, endpoint):
     """The copies have no spend, and keep the batch and the run that paid."""
     sending.finish(make_run(name="first"), sending.service_at(endpoint))
     run = make_run(name="second")
-    assert collect.share(run, run.table("requests"), free=True) == 6
+    assert collect.share(run, run.table("requests"), sending.service_at(endpoint)) == 6
     table = collect.outcomes(run, content=True)
     assert table["spend_usd"].sum() == 0.0
     assert set(table["run"]) == {"first"}

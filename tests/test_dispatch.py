@@ -401,5 +401,5 @@ def test_a_newer_ledger_is_left_alone(make_run, endpoint):
     connection = sqlite3.connect(run.path("ledger.sqlite"))
     connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(VotebookError, match="has version 7; this Votebook knows 1"):
+    with pytest.raises(VotebookError, match="has version 7; this Votebook knows 2"):
         dispatch.advance(run, to, 0.0)

@@ -13,7 +13,7 @@ import yaml
 
 import lib
 from lib import __main__ as command
-from lib import ledger, pipeline, runs
+from lib import commands, ledger, pipeline, runs
 
 README = (runs.ROOT / "README.md").read_text(encoding="utf-8")
 CODEBOOK = (runs.ROOT / "CODEBOOK.md").read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_every_command_is_in_the_readme():
 def test_every_exit_code_is_in_the_readme():
     """0, 2, 3 and 75 with what they mean."""
     said = README[README.index("Exit codes:") :].split("\n")[0]
-    for code in (command.DONE, command.STOPPED, command.WAITING, command.BUSY):
+    for code in (*commands.CODES.values(), commands.BUSY):
         assert re.search(rf"\b{code} ", said)
 
 

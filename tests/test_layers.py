@@ -49,6 +49,7 @@ LAYERS = {
         "lengths",
         "outlook",
         "pacing",
+        "prevalence",
         "prompts",
         "shards",
         "tokens",

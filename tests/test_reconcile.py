@@ -20,6 +20,19 @@ def once(method, path, action, n=1):
     return rule
 
 
+def after(first, then):
+    """A rule: the second one from the moment at which the first has struck."""
+    struck = []
+
+    def rule(*call):
+        if struck:
+            return then(*call)
+        struck.extend([action] if (action := first(*call)) else [])
+        return struck[0] if struck else None
+
+    return rule
+
+
 def follow_behind(endpoint, run, rule, **differs):
     """Follow a run through the proxy; gives where it stands."""
     with sending.spoiled(endpoint, rule) as url:
@@ -62,7 +75,7 @@ def test_a_listing_that_lags_is_waited_for(make_run, endpoint):
         {"object": "list", "data": [], "has_more": False},
     )
     lagging = once("GET", "batches", (200, hidden), n=2)
-    progress = follow_behind(endpoint, run, lambda *call: lost(*call) or lagging(*call))
+    progress = follow_behind(endpoint, run, after(lost, lagging))
     assert progress.n_valid == 6
     assert sending.paid(endpoint, before).total() == 6
 
@@ -103,7 +116,7 @@ def test_a_listing_that_repeats_a_batch_is_no_double(make_run, endpoint):
     run = make_run()
     lost = once("POST", "batches", "lose")
     repeat = once("GET", "batches", lambda page: {**page, "data": page["data"][:1] * 2})
-    progress = follow_behind(endpoint, run, lambda *call: lost(*call) or repeat(*call))
+    progress = follow_behind(endpoint, run, after(lost, repeat))
     assert progress.n_valid == 6
     assert shards_of(run)[0]["lost_usd"] == 0.0
 
@@ -113,7 +126,7 @@ def test_a_listing_of_another_form_is_not_an_empty_one(make_run, endpoint, page)
     """What is no list of batches frees nothing, however short the grace: the run waits for one."""
     before, run = sending.batches_of(endpoint), make_run()
     lost, odd = once("POST", "batches", "lose"), once("GET", "batches", (200, page), n=1)
-    with sending.spoiled(endpoint, lambda *call: lost(*call) or odd(*call)) as url:
+    with sending.spoiled(endpoint, after(lost, odd)) as url:
         to = sending.service_at(endpoint, url, grace_seconds=0)
         dispatch.advance(run, to, 0.0)
         progress = dispatch.advance(run, to, 0.0)

@@ -1,13 +1,17 @@
 """The client's faults as ServiceError, over HTTP: how often it calls, what it says and hides."""
 
+import contextlib
+import socket
 import subprocess
 import sys
+import time
 import types
 
+import openai
 import pytest
 import sending
 
-from lib import service
+from lib import clock, service
 from lib.errors import ServiceError
 
 KEY = "sk-proj-Canary_0123456789abcdef"
@@ -99,15 +103,78 @@ def test_an_answer_of_another_form_is_unclear(answering, shard, call, body):
     assert (fault.value.unclear, fault.value.final) == (True, False)
 
 
-def test_a_service_that_cannot_be_reached_is_unclear(endpoint):
-    """Nobody listens there: the message names the service and what to do."""
-    to = sending.service_at(endpoint, "http://127.0.0.1:9/v1")
-    to.client.max_retries = 0
-    with pytest.raises(
-        ServiceError, match=r"did not answer .* Run the same command again"
-    ) as fault:
-        service.retrieve(to, "batch_x")
-    assert (fault.value.unclear, fault.value.status) == (True, 0)
+@pytest.fixture
+def full_listener():
+    """The port of a listener that takes no connection: its backlog is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def plain_port(answering):
+    """The port of a service that speaks HTTP without encryption."""
+    return answering(200, {"id": "x"})[0].client.base_url.port
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:9/v1", "nobody takes connections at 127.0.0.1:9. Check the address and"),
+        ("https://no-such-host.invalid/v1", "no host no-such-host.invalid is known. Check the"),
+        ("https://127.0.0.1:{plain_port}/v1", "no encrypted connection to 127.0.0.1:{plain_port}"),
+        (
+            "http://127.0.0.1:{full_listener}/v1",
+            "127.0.0.1:{full_listener} did not take the",
+        ),
+    ],
+)
+@pytest.mark.parametrize("call", ["upload", "retrieve"])
+def test_a_service_that_cannot_be_reached_had_no_effect(request, shard, url, words, call):
+    """No listener, host, encryption or room in the backlog: told soon, and nothing was done."""
+    ports = {n: request.getfixturevalue(n) for n in ("plain_port", "full_listener") if n in url}
+    to = sending.service_at({"base_url": url.format(**ports), "token": KEY})
+    to.client.max_retries, to.client.timeout = 0, openai.Timeout(20, connect=0.5)
+    began = time.monotonic()
+    with pytest.raises(ServiceError) as fault:
+        service.upload(to, shard, "s") if call == "upload" else service.retrieve(to, "batch_x")
+    assert f"local cannot be reached: {words.format(**ports)}"[:70] in str(fault.value)
+    assert str(fault.value).endswith("Run the same command again.")
+    assert (fault.value.unclear, fault.value.final, fault.value.status) == (False, False, 0)
+    assert time.monotonic() - began < 10
+    to.client.close()
+
+
+def test_a_connection_that_breaks_is_unclear(answering, shard):
+    """The service had the call and hung up: it may have been done."""
+    to, _ = answering("drop")
+    with pytest.raises(ServiceError, match=r"did not answer .*Run the same command") as fault:
+        service.upload(to, shard, "s.jsonl")
+    assert (fault.value.unclear, fault.value.code) == (True, "no_answer")
+
+
+def test_the_times_of_a_client_are_bounded(monkeypatch):
+    """A connection within 10 s, an answer within 120 s; an upload has a second a megabyte more."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    to = service.connect("https://gateway.example.org/v1")
+    assert to.client.timeout.as_dict() == {"connect": 10, "read": 120, "write": 120, "pool": 120}
+    assert service._once(to, 320).timeout.read == 320
+    to.client.close()
+
+
+def test_a_download_that_trickles_ends(answering, tmp_path):
+    """What is not whole in time is given up, and leaves no file."""
+    to, _ = answering(200, b"x" * 100)
+    leaping = clock.Clock(time.time, iter(range(0, 9_000_000, 5_000)).__next__, time.sleep)
+    late = pytest.raises(ServiceError, match="is not whole after 3600 s")
+    with clock.running(leaping), late:
+        service.download(to, "file-x", tmp_path / "x.gz")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -187,9 +254,11 @@ def test_the_environment_names_address_and_key(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "key", "words"),
     [
-        ("opanai", KEY, "'opanai' is no service: expected local, openai, or a URL"),
-        ("https://me:secret@example.org/v1", KEY, "Put the key into OPENAI_API_KEY"),
-        ("https://example.org/v1?key=secret", KEY, "Put the key into OPENAI_API_KEY"),
+        ("opanai", KEY, 'or a URL that begins with http. Did you mean "openai"?'),
+        ("azure", KEY, "export AZURE_OPENAI_ENDPOINT in the shell"),
+        ("https://", KEY, "expected a URL that begins with http:// or https://"),
+        ("https://me:secret@example.org/v1", KEY, "Put the key into the environment"),
+        ("https://example.org/v1?key=secret", KEY, "Put the key into the environment"),
         ("https://example.org/v1", " ", "OPENAI_API_KEY is not set"),
         ("https://example.org/v1", f"{KEY}\n{KEY}", "OPENAI_API_KEY holds a blank"),
         ("https://example.org/v1", f"“{KEY}”", "OPENAI_API_KEY holds a blank or a character"),

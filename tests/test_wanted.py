@@ -110,9 +110,12 @@ FAILED = "gpt-6-luna", "failed"
         ([(*FAILED, 409)], (1, "gpt-6-luna", 2000)),
         ([(*FAILED, 0)], (1, "gpt-6-luna", 2000)),
         ([(*FAILED, None)], (1, "gpt-6-luna", 2000)),
-        ([(*FAILED, 429, "insufficient_quota")], None),
+        ([(*FAILED, 429, "insufficient_quota")], (1, "gpt-6-luna", 2000)),  # the brake waits
         ([(*FAILED, 400, "unsupported_value")], None),
-        ([(*FAILED, 403)], None),
+        ([(*FAILED, 403)], (1, "gpt-6-luna", 2000)),
+        ([(*FAILED, 401)] * 99, (99, "gpt-6-luna", 2000)),
+        ([(*FAILED, 401)] * 100, None),  # after a hundred commands nobody has mended it
+        ([(*FAILED, 403)] * 3 + ["invalid"], (4, "gpt-6-luna", 2000)),
         (["empty"], (1, "gpt-6-luna", 4000)),
         (["truncated", "empty"], (2, "gpt-6-luna", 8000)),
         (["truncated", "empty", "truncated"], None),
@@ -223,14 +226,15 @@ def test_it_comes_to_an_end(words, attempts, fallback, seed):
     """With a service that ends requests at random, nothing is wanted after finitely many rounds.
 
     Each model is asked at most attempts times for the service's sake and twice for the answer's,
-    and a larger cap is tried at most attempts times: the sum bounds the rounds.
+    and a larger cap is tried at most attempts times: the sum bounds the rounds. What the account is
+    the cause of comes on top of it, here in the first two rounds.
     """
     chance = random.Random(seed)
     study = with_luna(attempts=attempts, fallback=fallback)
     rows, table = requests(*"abcdef", study=study), outcomes()
-    bound = (attempts + 2) * (1 + len(fallback)) + attempts
+    bound = (attempts + 2) * (1 + len(fallback)) + attempts + 2
     seen: dict[str, list[str]] = {}
-    for _ in range(bound + 1):
+    for n_round in range(bound + 1):
         flying = {key for key in "abcdef" if chance.random() < 0.3}
         found = wanted.wanted(rows, table, flying, study)
         if wanted.wanted(rows, table, set(), study).empty:
@@ -251,7 +255,7 @@ def test_it_comes_to_an_end(words, attempts, fallback, seed):
                 row["attempt"],
                 row["model"],
                 chance.choice(words),
-                chance.choice([400, 500]),
+                chance.choice([400, 500, 403] if n_round < 2 else [400, 500]),
             )
             for row in found.to_dict("records")
         ]
@@ -281,6 +285,7 @@ def test_order_of_outcomes_does_not_matter(words, chance):
         (10, ["valid"] * 4 + ["empty"], 5, 4, "passed"),  # 1 of 5 is 20%, the bound itself
         (10, ["valid"] * 3 + ["empty"] * 2, 5, 3, "failed"),
         (10, ["valid"] * 4 + ["expired"] * 5, 4, 4, "untried"),  # the service's fault
+        (10, ["valid"] * 4 + ["blocked"] * 5, 4, 4, "untried"),  # the account's
         (10, ["invalid"] * 5, 5, 0, "failed"),
         (3, ["valid"] * 2, 2, 2, "untried"),
         (3, ["valid"] * 3, 3, 3, "passed"),  # fewer requests than a canary has
@@ -290,7 +295,8 @@ def test_order_of_outcomes_does_not_matter(words, chance):
 def test_health(n_requests, words, n_judged, n_valid, verdict):
     """Canary 5, failure share 0.2: from 5 judged answers on, more than a fifth bad is failed."""
     keys = [f"k{n}" for n in range(n_requests)]
-    table = outcomes(*[(f"k{n}", 0, "gpt-6-luna", word) for n, word in enumerate(words)])
+    ends = [("failed", 403) if word == "blocked" else (word,) for word in words]
+    table = outcomes(*[(f"k{n}", 0, "gpt-6-luna", *end) for n, end in enumerate(ends)])
     found = wanted.health(requests(*keys), table, LUNA).to_dict("records")
     expected = {"model": "gpt-6-luna", "n_judged": n_judged, "n_valid": n_valid}
     assert found == [{**expected, "verdict": verdict}]
@@ -324,9 +330,7 @@ def test_stopped_says_why_and_what_to_do():
         "stopped: more than 20% of the judged answers of gpt-6-luna are not valid (gpt-6-luna: "
         "3 x failed unsupported_value Only the default (1) value is supported.; gpt-6-luna: "
         "1 x empty). Nothing more is sent to it. Change the prompt, the parameters "
-        "(max_output_tokens when empty) or the model in study.yml, then run 01 again. If the cause "
-        "was outside (quota, access) and is gone, begin a new run (--run NAME): it takes over "
-        "every valid answer."
+        "(max_output_tokens when empty) or the model in study.yml, then run 01 again."
     )
 
 

@@ -234,7 +234,9 @@ def _look(place: Place, within: Search, rel: str) -> File:
             if reason:
                 return File(rel, str(path), None, reason, detail)
     except OSError as error:
-        reason = "symlink loop" if error.errno == errno.ELOOP else "unreadable"
+        # A link to nowhere is there, and leads to what is not.
+        gone = "unreadable" if detail else "vanished"
+        reason = {errno.ELOOP: "symlink loop", errno.ENOENT: gone}.get(error.errno, "unreadable")
         return File(rel, str(path), None, reason, f"{detail}: {error.strerror}".removeprefix(": "))
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return File(rel, str(path), n_bytes)

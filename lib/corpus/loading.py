@@ -145,6 +145,8 @@ def of_file(
                 yield members.document(file, source, row, name, record, min_chars)
             except SkipError as error:
                 yield _skip(file, row, name, error, file.n_bytes if row is None else None)
+        if not n_records:
+            raise SkipError("empty", "there is no record in it")
     except SkipError as error:
         after = f" (after {n_records:,} records)" if n_records else ""
         error = SkipError(error.reason, error.detail + after)
