@@ -9,6 +9,7 @@ creates a batch.
 
 import gzip
 import hashlib
+import itertools
 import json
 import platform
 import sqlite3
@@ -53,6 +54,15 @@ def once(book: sqlite3.Connection, to: Service, run: Run, run_id: str, hold: str
     return len(ledger.shards(book, "submitted")) - n_submitted
 
 
+def last(book: sqlite3.Connection, to: Service, run: Run, run_id: str) -> None:
+    """Audit the run once more when nothing is under way any more: a batch may show late."""
+    n_batches = str(sum(1 for shard in ledger.shards(book) if shard["batch_id"]))
+    is_idle = not ledger.shards(book, *ledger.OPEN_STATES)
+    if is_idle and ledger.fact(book, "n_batches_audited") != n_batches:
+        audit(book, to, run, run_id)
+        ledger.bind(book, "n_batches_audited", n_batches, again=True)
+
+
 def audit(book: sqlite3.Connection, to: Service, run: Run, run_id: str) -> None:
     """Settle everything of this run that the service has and the ledger does not know.
 
@@ -67,6 +77,8 @@ def audit(book: sqlite3.Connection, to: Service, run: Run, run_id: str) -> None:
         if is_over:
             break
         clock.sleep(min(to.poll_seconds, max(0.0, ends_at - clock.monotonic())))
+    for name in _strays(book, run):
+        run.path("shards").joinpath(name).unlink(missing_ok=True)  # a crash left it; never sent
     ledger.bind(book, "place", _place(run), again=True)
     ledger.bind(book, "strays", json.dumps(sorted(_strays(book, run))), again=True)
 
@@ -170,7 +182,7 @@ def _rebuilt(
     if path is None:
         path = run.path("shards") / f"{shard}-{batch['id'][-8:]}.jsonl.gz"
         _fetch(to, batch, path, digest)
-    lines = list(_lines(path, _input_tokens(run)))
+    lines = list(_lines(run, to, path))
     sha256, n_bytes = _digest(path)
     row = {
         "shard": f"{shard}-{batch['id'][-8:]}" if shard in taken else shard,
@@ -221,17 +233,21 @@ def _digest(path: Path) -> tuple[str, int]:
         return digest, file.tell()
 
 
-def _lines(path: Path, n_tokens: dict[str, tuple[str, int]]) -> Iterator[Line]:
+def _lines(run: Run, to: Service, path: Path) -> Iterator[Line]:
     """The lines of an input file; one that no request of today asks for counts its bytes."""
+    n_tokens = _input_tokens(run)
+    asked = [(one.model, *one.fallback) for one in run.study.annotators.values()]
+    names = {to.facts.called(model): model for model in itertools.chain.from_iterable(asked)}
     with _open(path) as file:
         for raw in file:
             read = orjson.loads(raw)
             body, name = read["body"], read["custom_id"]
             digits, attempt = prompts.read_custom_id(name)
             key, n_input = n_tokens.get(digits, (digits.ljust(64, "0"), len(raw)))
-            facts = models.facts(body["model"])
+            model = names.get(body["model"], body["model"])
+            facts = models.facts(model)
             usd = models.worst_case_usd(facts, n_input, int(body[facts.cap_parameter]))
-            yield Line(name, key, attempt, body["model"], n_input, usd)
+            yield Line(name, key, attempt, model, n_input, usd)
 
 
 def _input_tokens(run: Run) -> dict[str, tuple[str, int]]:

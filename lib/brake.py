@@ -14,7 +14,6 @@ import pandas as pd
 from lib import advice, answers, pacing, wanted
 from lib.study import Sending, Study
 
-_RUNNING = ("in_progress", "finalizing", "cancelling")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -126,12 +125,9 @@ def _failing(shards: Iterable[Mapping[str, Any]], bounds: Sending) -> Verdict | 
     These counts are the service's: they only hold back, until the lines themselves are there.
     """
     for shard in shards:
-        n_failed, n_completed = shard["n_failed"] or 0, shard["n_completed"] or 0
-        n_ended = n_failed + n_completed
-        is_running = shard["state"] == "submitted" and shard["status"] in _RUNNING
-        enough = n_ended >= min(bounds.canary, shard["n_requests"])
-        if is_running and enough and n_failed > bounds.max_failure_share * n_ended:
-            what = f"{n_failed:,} of {n_ended:,} lines have failed so far in batch"
+        if pacing.is_failing(shard, bounds.canary, bounds.max_failure_share):
+            n_ended = shard["n_failed"] + (shard["n_completed"] or 0)
+            what = f"{shard['n_failed']:,} of {n_ended:,} lines have failed so far in batch"
             what = f"{shard['model']}: {what} {shard['batch_id']}, more than"
             why = f"{what} {bounds.max_failure_share:.0%}. Nothing more is sent while it runs."
             return Verdict("braked", why)

@@ -25,15 +25,18 @@ def batch(facts: Facts, found: Mapping[str, Any]) -> dict[str, Any]:
     'cancelled'
     """
     times = {name: _seconds(found[name]) for name in found if name.endswith("_at")}
-    counts = found.get("request_counts")
     metadata = found.get("metadata")
     files = {name: found.get(f"{name}_file_id") or None for name in ("output", "error")}
+    counts = {name: _count(found.get("request_counts"), name) for name in _COUNTS}
+    if facts.mixed_output and files["output"] and not files["error"]:
+        # Both counts are of lines in the one file: nothing is to be waited for in another.
+        counts |= {"completed": counts["completed"] + counts["failed"], "failed": 0}
     shown = {
         **found,
         **times,
         "created_at": times.get("created_at") or 0,
         "metadata": metadata if isinstance(metadata, dict) else {},
-        "request_counts": {n: _count(counts, n) for n in _COUNTS} if counts else None,
+        "request_counts": counts if found.get("request_counts") else None,
         "errors": _errors(facts, found.get("errors")),
         **{f"{name}_file_id": file_id for name, file_id in files.items()},
     }

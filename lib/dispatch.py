@@ -10,13 +10,12 @@ import os
 import platform
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
-import pandas as pd
 
-from lib import audit, batches, clock, collect, ledger, queues, reconcile, submit
+from lib import batches, clock, diary, ledger, reconcile, standing, versions
 from lib.errors import (
     AccountingError,
     BudgetError,
@@ -27,34 +26,18 @@ from lib.errors import (
 )
 from lib.runs import Run, crash_point
 from lib.service import Service
-from lib.wanted import health, wanted
+from lib.standing import Counts, Given, Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: `state` is done, waiting or stopped; `reasons` say why it is not done.
+class _Held(NamedTuple):
+    """A run that this process holds: its ledger, its id at the service, the name of the command."""
 
-    `to_send` counts by model the lines that are to be sent and have no shard.
-    """
-
-    state: str
-    n_requests: int
-    n_valid: int
-    n_in_flight: int
-    n_to_send: int
-    n_left: int
-    spend_usd: float
-    reserved_usd: float
-    reasons: tuple[str, ...] = ()
-    to_send: Mapping[str, int] = field(default_factory=dict, compare=False)
-
-    def __str__(self) -> str:
-        """One honest line: what is in, under way, still to send, and left for review."""
-        line = (
-            f"{self.state}: {self.n_valid:,} of {self.n_requests:,} answered, {self.n_in_flight:,} "
-            f"in flight, {self.n_to_send:,} to send, {self.n_left:,} for review"
-        )
-        return "\n".join([line, *self.reasons])
+    book: sqlite3.Connection
+    run_id: str
+    hold: str
 
 
 def advance(run: Run, to: Service, max_usd: float, *, canaries_only: bool = False) -> Progress:
@@ -64,8 +47,8 @@ def advance(run: Run, to: Service, max_usd: float, *, canaries_only: bool = Fals
     BusyError when another process works on the run, and ModelError before anything is sent that a
     model is known to refuse.
     """
-    with _holding(run) as hold:
-        return _step(run, to, max_usd, hold, canaries_only=canaries_only)
+    with _working(run, to, max_usd) as held:
+        return _step(run, held, Given(to, max_usd, canaries_only, held.hold))
 
 
 def follow(
@@ -85,11 +68,14 @@ def follow(
     return progress
 
 
-def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.DataFrame:
+def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> "pd.DataFrame":
     """Send the canaries and wait for them: by model how many were judged, how many are valid.
 
     Raises CanaryError with the grouped faults when too few are; nothing more is sent then.
     """
+    from lib import collect, submit
+    from lib.wanted import health
+
     requests = _requests(run)
     with contextlib.closing(_steps(run, to, max_usd, hours, canaries_only=True)) as steps:
         for _ in steps:
@@ -106,7 +92,8 @@ def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> pd.Data
 def status(run: Run) -> Progress:
     """Where the run stands by what is on disk, also before anything was sent: no call, no lock."""
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
-        return _progress(run, book, _requests(run))
+        plan = standing.Plan()
+        return standing.progress(book, standing.counted(run, book) or _count(run, book), plan)
 
 
 def approved_usd(run: Run) -> float:
@@ -121,7 +108,7 @@ def approve(run: Run, max_usd: float) -> None:
         ledger.bind(book, "max_usd", repr(max_usd), again=True)
 
 
-def _requests(run: Run) -> pd.DataFrame:
+def _requests(run: Run) -> "pd.DataFrame":
     """The run's requests, which must be made for the study as it is frozen now."""
     requests = run.table("requests")
     unknown = set(requests["annotator"]) - set(run.study.annotators)
@@ -137,73 +124,88 @@ def _steps(
 ) -> Iterator[Progress]:
     """One step after the other, while the run waits and the time lasts; at least one."""
     deadline = clock.monotonic() + hours * 3600
-    with _holding(run) as hold:
+    with _working(run, to, max_usd) as held:
         while True:
-            progress = _step(run, to, max_usd, hold, canaries_only=canaries_only)
+            progress = _step(run, held, Given(to, max_usd, canaries_only, held.hold))
             yield progress
             if progress.state != "waiting" or clock.monotonic() > deadline:
                 return
             clock.sleep(to.poll_seconds)
 
 
-def _step(run: Run, to: Service, max_usd: float, hold: str, *, canaries_only: bool) -> Progress:
-    """Reconcile, collect and submit, once, in a run that this process holds."""
-    requests = _requests(run)
-    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
-        run_id = _bind(run, book, to)
-        if max_usd:
-            ledger.bind(book, "max_usd", repr(max_usd), again=True)
-        try:
-            reconcile.reconcile(book, to, run_id)
-            batches.ended(run, book, to)
-            if audit.once(book, to, run, run_id, hold):
-                batches.ended(run, book, to)
-            step = submit.Step(run, book, to, run_id, max_usd, canaries_only, hold)
-            sent = submit.send(step, requests)
-            reasons = [*sent.held, *sent.waiting]
-            state = "held" if sent.held and not sent.waiting else ""
-        except BudgetError as error:
-            reasons, state = [str(error)], "held"
-        except ServiceError as error:
-            ledger.note(book, "service_error", None, error=str(error))
-            reasons, state = [str(error)], "stopped" if error.final else ""
-        return _progress(run, book, requests, reasons, state)
+def _step(run: Run, held: _Held, given: Given) -> Progress:
+    """Reconcile, collect and submit, once; where nothing has changed, as the step before it."""
+    book, to = held.book, given.to
+    try:
+        reconcile.reconcile(book, to, held.run_id)
+        batches.ended(run, book, to)
+        plan, counts = standing.planned(run, book, given), standing.counted(run, book)
+        if plan is None or counts is None:
+            counts, plan = _plan(run, held, given)
+            standing.record(run, book, counts, given, plan)
+        return standing.progress(book, counts, plan)
+    except BudgetError as error:
+        plan, state = standing.Plan((str(error),), is_held=True), ""
+    except ServiceError as error:
+        ledger.note(book, "service_error", None, error=str(error))
+        plan, state = standing.Plan((str(error),)), "stopped" if error.final else ""
+    counts = standing.counted(run, book) or _count(run, book)
+    standing.record(run, book, counts, given, plan if plan.is_held else None)
+    return standing.progress(book, counts, plan, state)
 
 
-def _progress(
-    run: Run,
-    book: sqlite3.Connection,
-    requests: pd.DataFrame,
-    reasons: Sequence[str] = (),
-    state: str = "",
-) -> Progress:
-    """Where the run stands. `held` is stopped unless something under way may still change it."""
-    outcomes = collect.outcomes(run)
+def _plan(run: Run, held: _Held, given: Given) -> tuple[Counts, standing.Plan]:
+    """Submit what may be submitted now; gives where the requests are then, and why no more."""
+    # What plans is loaded when there is something to plan: most steps find nothing new.
+    from lib import audit, disks, planning, submit
+
+    book, to = held.book, given.to
+    if not to.free:
+        disks.check_folder(run)
+    if audit.once(book, to, run, held.run_id, given.hold):
+        batches.ended(run, book, to)
+    step = planning.Step(run, book, to, held.run_id, given.max_usd, given.canaries_only, given.hold)
+    requests, n_released = _requests(run), len(ledger.shards(book, "released"))
+    sent = submit.send(step, requests)
+    audit.last(book, to, run, held.run_id)
+    is_held = bool(sent.held) and not sent.waiting
+    changes_at = sent.changes_at.isoformat() if sent.changes_at else None
+    is_exact = len(ledger.shards(book, "released")) == n_released
+    counts = _count(run, book, (requests, sent.outcomes, sent.rows) if is_exact else None)
+    return counts, standing.Plan((*sent.held, *sent.waiting), is_held, changes_at)
+
+
+def _count(
+    run: Run, book: sqlite3.Connection, known: "tuple[pd.DataFrame, ...] | None" = None
+) -> Counts:
+    """Where the requests are now, from requests, outcomes and the rows that were wanted before."""
+    from lib import collect
+    from lib.wanted import wanted
+
     flying = ledger.in_flight(book)
-    to_send = wanted(requests, outcomes, flying, run.study)
+    requests, outcomes, rows = known or (_requests(run), collect.outcomes(run), None)
+    rows = wanted(requests, outcomes, flying, run.study) if rows is None else rows
     keys = requests["key"].drop_duplicates()
     valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
-    n_valid, n_flying = int(keys.isin(valid).sum()), int(keys.isin(flying - valid).sum())
-    spent, reserved = ledger.money(book)
-    under_way = n_flying + len(to_send)
-    open_shards = ledger.shards(book, *ledger.OPEN_STATES)
-    if state == "held":
-        flies = any(shard["state"] == "submitted" for shard in open_shards)
-        hopeful = flies or queues.is_paused(open_shards)
-        state = "" if hopeful else "stopped"
-    told = [*reasons, *(shard["error"] for shard in open_shards if shard["error"])]
-    return Progress(
-        state=state or ("waiting" if under_way else "done"),
-        n_requests=len(keys),
-        n_valid=n_valid,
-        n_in_flight=n_flying,
-        n_to_send=len(to_send),
-        n_left=len(keys) - n_valid - under_way,
-        spend_usd=spent,
-        reserved_usd=reserved,
-        reasons=tuple(dict.fromkeys(told)),
-        to_send=to_send["model"].value_counts().to_dict(),
-    )
+    to_send = rows.loc[~rows["key"].isin(flying), "model"].value_counts().to_dict()
+    n_flying = int(keys.isin(flying - valid).sum())
+    return Counts(len(keys), int(keys.isin(valid).sum()), n_flying, to_send)
+
+
+@contextlib.contextmanager
+def _working(run: Run, to: Service, max_usd: float) -> Iterator[_Held]:
+    """The run held, its ledger open; on letting go, its events are written out for people."""
+    with _holding(run) as hold, ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        last = diary.last(book)
+        run_id = _bind(run, book, to)
+        if max_usd > 0:
+            ledger.bind(book, "max_usd", repr(max_usd), again=True)
+        try:
+            yield _Held(book, run_id, hold)
+        finally:
+            if diary.last(book) > last:
+                diary.write(book, run.path("events.jsonl"))
+                versions.copy(book, run.path("ledger.copy.sqlite"))
 
 
 def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:

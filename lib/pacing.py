@@ -15,6 +15,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
 BATCHES_AN_HOUR = 2_000  # the rate limit guide
 FORGOTTEN_AFTER = timedelta(days=1)  # the latest that users saw a queue forget an ended batch
 HOPELESS = 30  # refusals in a row: an hour of growing pauses, then one an hour for a day
+_RUNNING = ("in_progress", "finalizing", "cancelling")
 _ADMITTED = ("in_progress", "finalizing", "cancelling", *("completed", "expired", "cancelled"))
 
 
@@ -124,6 +125,15 @@ def seen(shards: Iterable[Mapping[str, Any]], now: datetime) -> Seen:
             held[0] += shard["n_input_tokens"]
             held[1] += shard["n_cap_tokens"]
     return Seen(Load(*sums["admitted"]), Load(*sums["lingering"]), admitted_at, is_checking)
+
+
+def is_failing(shard: Mapping[str, Any], n_enough: int, max_failure_share: float) -> bool:
+    """Whether a batch runs of which too many lines have failed so far, by the service's counts."""
+    n_failed, n_completed = shard["n_failed"] or 0, shard["n_completed"] or 0
+    n_ended = n_failed + n_completed
+    is_running = shard["state"] == "submitted" and shard["status"] in _RUNNING
+    enough = n_ended >= min(n_enough, shard["n_requests"])
+    return is_running and enough and n_failed > max_failure_share * n_ended
 
 
 def n_in_a_row(queue: Queue, admitted_at: datetime | None) -> int:

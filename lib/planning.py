@@ -53,9 +53,9 @@ def plan(step: Step, model: str, rows: pd.DataFrame, purpose: str) -> dict[str, 
     run, book = step.run, step.book
     rows, reserved_usd = _within(step, model, rows)
     ledger.afford(book, step.cap_usd, {"reserved_usd": reserved_usd, "n_requests": len(rows)})
-    slug, number = re.sub("[^A-Za-z0-9.-]", "_", model), len(ledger.shards(book))
-    name = f"{step.run_id[:8]}-{slug}-{number:05}"
+    name = _name(step, model)
     path = run.path("shards") / f"{name}.jsonl"
+    disks.check_room(run, int(rows["n_bytes"].sum()))
     sends, digest = _write_shard(run, path, rows, step.to.facts)
     crash_point("shard written")
     shard = {
@@ -78,6 +78,15 @@ def plan(step: Step, model: str, rows: pd.DataFrame, purpose: str) -> dict[str, 
         raise
     crash_point("shard planned")
     return next(row for row in ledger.shards(book, "planned") if row["shard"] == name)
+
+
+def _name(step: Step, model: str) -> str:
+    """The name of the next shard: none that stands in the ledger or lies on disk."""
+    taken = {shard["shard"] for shard in ledger.shards(step.book)}
+    numbers = itertools.count(len(taken))
+    taken |= {path.name.split(".jsonl")[0] for path in step.run.path("shards").glob("*.jsonl*")}
+    first = f"{step.run_id[:8]}-{re.sub('[^A-Za-z0-9.-]', '_', model)}"
+    return next(name for n in numbers if (name := f"{first}-{n:05}") not in taken)
 
 
 def _within(step: Step, model: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, float]:

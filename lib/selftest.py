@@ -11,13 +11,14 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from lib import (
+    batches,
     clock,
     collect,
     dispatch,
@@ -40,7 +41,7 @@ WAIT_SECONDS = 900.0
 CAP_TOKENS = 1_000
 EFFORTS = ("none", "minimal", "low")  # the first that a model knows: little reasoning, little cost
 TEXTS = ("The soup was warm and the waiter kind.", "A cold room, and nobody came.")
-FENCE = "fence"  # the label of the batch that must fail
+FENCE = "fence"  # the fact in the ledger that names the batch that must fail
 
 
 @dataclass
@@ -156,31 +157,24 @@ def _requests(of: Run) -> pd.DataFrame:
 
 
 def _sent(test: Test, usd: float) -> dispatch.Progress:
-    """Step until both answers are in or the time is over; look at the lists after the sending."""
-    was_sent = bool(_shards(test))
-    steps = _steps(test, usd)
-    progress = next(steps)
-    if not was_sent and _shards(test, "submitted", "collected"):
-        _listed(test)
-    for step in steps:
-        progress = step
-    return progress
+    """Follow the run until both answers are in or the time is over; look at the lists once."""
+    looks = [] if _shards(test) else [_listed]
+    told: set[str] = set()
 
-
-def _steps(test: Test, usd: float) -> Iterator[dispatch.Progress]:
-    while True:
-        progress = dispatch.advance(test.run, test.to, usd)
-        yield progress
-        if progress.state != "waiting" or clock.monotonic() > test.ends_at:
-            return
-        for reason in progress.reasons:
+    def show(progress: dispatch.Progress) -> None:
+        if looks and _shards(test, "submitted", "collected"):
+            looks.pop()(test)
+        for reason in sorted(set(progress.reasons) - told):
             test.say(f"     {reason}")
-        clock.sleep(test.to.poll_seconds)
+            told.add(reason)
+
+    hours = max(0.0, test.ends_at - clock.monotonic()) / 3600
+    return dispatch.follow(test.run, test.to, usd, hours, show)
 
 
 def _listed(test: Test) -> None:
     """Tell after how long the lists show what was sent, beside the grace that is kept."""
-    (shard,) = _shards(test)
+    shard = _shards(test, "submitted", "collected")[-1]
     with ledger.open_ledger(test.run.path("ledger.sqlite"), read_only=True) as book:
         labels = reconcile.metadata(str(ledger.fact(book, "run_id")), shard)
     began, name = pd.Timestamp(shard["submitted_at"]), reconcile.file_name(shard)
@@ -208,8 +202,6 @@ def _judge(test: Test, requests: pd.DataFrame, progress: dispatch.Progress) -> N
         test.tell(shard["status"] == "completed", ended)
     outcomes = collect.outcomes(test.run)
     test.tell(progress.n_valid == len(requests), f"{progress.n_valid} of 2 answers valid")
-    for reason in progress.reasons:
-        test.say(f"     {reason}")
     for row in outcomes[outcomes["outcome"].ne("valid")].to_dict("records"):
         test.say(f"     {row['outcome']}: {row['status']} {row['code']}: {row['message']}")
     counted, told = int(requests["n_input_tokens"].sum()), outcomes["n_input_tokens"].sum()
@@ -228,8 +220,8 @@ def _fence(test: Test) -> bool | None:
 
     Nothing while it has not ended. A batch that an earlier command made is looked for first.
     """
-    (shard,) = _shards(test)
-    label = {"votebook_selftest": FENCE, "of": shard["batch_id"]}
+    shard = _shards(test)[-1]
+    label = {"votebook_selftest": str(shard["batch_id"])}
     with ledger.open_ledger(test.run.path("ledger.sqlite"), read_only=True) as book:
         known = ledger.fact(book, FENCE)
     mine = (b for b in service.batches(test.to) if b["metadata"].items() >= label.items())
@@ -242,10 +234,10 @@ def _fence(test: Test) -> bool | None:
         return True
     with ledger.open_ledger(test.run.path("ledger.sqlite")) as book:
         ledger.bind(book, FENCE, batch["id"])
-    while batch["status"] not in collect.ENDED and clock.monotonic() < test.ends_at:
+    while batch["status"] not in batches.ENDED and clock.monotonic() < test.ends_at:
         clock.sleep(test.to.poll_seconds)
         batch = service.retrieve(test.to, batch["id"])
-    if batch["status"] not in collect.ENDED:
+    if batch["status"] not in batches.ENDED:
         return None
     n_run = (batch["request_counts"] or {}).get("total", 0)
     return bool(batch["status"] == "failed" and not n_run)
@@ -265,7 +257,7 @@ def _batch_of_deleted(test: Test, shard: dict[str, Any], label: dict[str, str]) 
 
 def _delete(test: Test) -> None:
     """Delete what the test left at the service, and tell whether that is possible."""
-    (shard,) = _shards(test)
+    shard = _shards(test)[-1]
     batch = service.retrieve(test.to, str(shard["batch_id"]))
     ids = [batch.get("output_file_id"), batch.get("error_file_id"), shard["file_id"]]
     for file_id in filter(None, ids):

@@ -93,6 +93,7 @@ class Sending(Part):
     attempts: int = pydantic.Field(default=3, ge=1, le=10)
     max_requests: int = pydantic.Field(default=50_000, ge=1, le=50_000)
     tier: int = pydantic.Field(default=1, ge=1, le=5)
+    allow_network_folder: bool = False
 
 
 class Study(Part):

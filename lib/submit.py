@@ -40,8 +40,11 @@ LOOK_AGAIN_SECONDS = 600  # how often a window is asked anew that only time make
 class Sent(NamedTuple):
     """Why no more was sent: what a person or a budget has to change (`held`), and what time will.
 
-    `changes_at` is when time alone may change the answer.
+    `changes_at` is when time alone may change the answer. `rows` were wanted before, by `outcomes`.
     """
+
+    rows: pd.DataFrame
+    outcomes: pd.DataFrame
 
     held: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
@@ -85,9 +88,8 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
     if refused and len(refused) == len(names):
         raise refused[0]
     held += [str(error) for error in refused]
-    return Sent(
-        tuple(filter(None, held)), tuple(filter(None, waiting)), _changes_at(step, verdicts)
-    )
+    told = (tuple(filter(None, held)), tuple(filter(None, waiting)))
+    return Sent(rows, outcomes, *told, _changes_at(step, verdicts))
 
 
 def stops(run: Run, requests: pd.DataFrame) -> dict[str, str]:

@@ -75,13 +75,13 @@ def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sql
         with contextlib.closing(older):
             older.backup(connection)
     elif version:
-        _copy(connection, path.with_name(f"{path.stem}.version{version}{path.suffix}"))
+        copy(connection, path.with_name(f"{path.stem}.version{version}{path.suffix}"))
     _step(connection)
     return connection
 
 
-def _copy(connection: sqlite3.Connection, path: Path) -> None:
-    """Lay a copy of the ledger at `path`, whole or not at all."""
+def copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Lay a copy of a ledger at `path`, whole or not at all."""
     with runs.replacing(path) as part, contextlib.closing(sqlite3.connect(part)) as target:
         connection.backup(target)
 

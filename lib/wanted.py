@@ -4,6 +4,7 @@ Decides from tables alone. Never asks for what is in flight or validly answered,
 before; never asks again where asking again cannot help.
 """
 
+import itertools
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
@@ -152,15 +153,13 @@ def _again(unique: pd.DataFrame, tried: pd.DataFrame, study: Study) -> pd.DataFr
     places, starts = np.unique(tried["place"].to_numpy(), return_index=True)
     tries, attempts = _kinds(tried[[*Try._fields]])
     rows, requests = _kinds(unique.iloc[places][["annotator", "model", "max_output_tokens"]])
-    ends = [*starts[1:], len(tries)]
-    found: dict[tuple, Again | None] = {}
-    for row, start, end in zip(rows, starts, ends, strict=True):
-        case = (row, *tries[start:end])
-        if case not in found:
-            history = [Try(*attempts[one]) for one in case[1:]]
-            found[case] = _next(*requests[row], history, study)
-    cases = zip(rows, starts, ends, strict=True)
-    nexts = [found[row, *tries[start:end]] for row, start, end in cases]
+    spans = itertools.pairwise([*starts, len(tries)])
+    cases = [(row, *tries[a:b]) for row, (a, b) in zip(rows, spans, strict=True)]
+    found = {
+        (row, *case): _next(*requests[row], [Try(*attempts[one]) for one in case], study)
+        for row, *case in set(cases)
+    }
+    nexts = [found[case] for case in cases]
     kept = [n for n, again in enumerate(nexts) if again]
     new = pd.DataFrame([nexts[n] for n in kept], columns=Again._fields, index=places[kept])
     again = unique.iloc[places[kept]]

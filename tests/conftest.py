@@ -20,6 +20,18 @@ atexit.register(shutil.rmtree, _outputs, ignore_errors=True)
 os.environ["VOTEBOOK_OUTPUTS"] = _outputs
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side, those of a file stay together, and so do the notebooks, each of
+    which reads what the one before it has written, and the tests that share a whole run.
+    """
+    for item in items:
+        group = "notebooks" if item.path.suffix == ".ipynb" else item.path.name
+        if "whole_run" in getattr(item, "fixturenames", ()):
+            group = "whole run"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` next to the checkout: reference data that is not part of the project."""

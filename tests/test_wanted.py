@@ -215,7 +215,7 @@ WORDS = ["valid", "empty", "truncated", "refused", "malformed", "invalid", "fail
 WORDS += ["expired", "cancelled"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=10, unique=True),
     st.integers(1, 4),
