@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,26 @@ from lib.service import Service
 
 STAGES = ("--validating=0", "--in-progress=0", "--finalizing=0")
 CANARY, POLL_SECONDS, CHUNK = 20, 0.2, 50_000
+# What a process of a step does: it loads what a step needs and nothing else. Linux alone tells a
+# process's own peak of memory apart from that of the one that started it.
+STEP = """
+import json, pathlib, sys, time
+import openai
+from lib import batches, dispatch, ledger, runs
+from lib.service import Service
+
+what, study, endpoint = json.loads(sys.argv[1])
+client = openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"], timeout=600)
+to = Service("local", client, free=True, grace_seconds=1, poll_seconds=1)
+run, began_at = runs.open_run(study), time.process_time()
+if what == "collect":
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        said = f"{len(batches.ended(run, book, to))} batches collected"
+else:
+    said = str(dispatch.advance(run, to, 0.0))
+status = pathlib.Path("/proc/self/status").read_text()
+print(status.split("VmHWM:")[1].split()[0], time.process_time() - began_at, said)
+"""
 WORDS = (
     "soup cold friend allergic reaction peanuts staff kind know inside never again menu nuts great"
     " service waiter table late sauce asked told careful kitchen separate fries egg milk happy"
@@ -61,13 +80,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=32)
     parser.add_argument("--words", type=int, default=40, help="words in a document")
     parser.add_argument("--folder", type=Path, help="where to work and to leave everything")
-    parser.add_argument("--step", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.step:
-        print(take_step(**given.step))
-        return
     with contextlib.ExitStack() as stack:
-        folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vb-")))
+        folder = given.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="vb-"))
+        )
         os.environ["VOTEBOOK_OUTPUTS"] = str(folder / "outputs")
         run = build(folder / "guests", given.requests, given.batches, given.words)
         measure(run, stack.enter_context(service.running(folder / "state", STAGES)))
@@ -102,50 +119,39 @@ def documents(n_documents: int, n_words: int) -> Iterator[pd.DataFrame]:
 
 def measure(run: runs.Run, endpoint: dict) -> None:
     """Take the run through its stages, and measure those that the loop pays for alone."""
-    to = connected(endpoint)
+    client = openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"], timeout=600)
+    to = Service("local", client, free=True, grace_seconds=1, poll_seconds=POLL_SECONDS)
     dispatch.canary(run, to, 0.0)
     switch(endpoint, {"stuck_in_progress": True})
-    step(run, endpoint, "plan and send all")
-    step(run, endpoint, "nothing to do, all in flight")
-    step(run, endpoint, "nothing to do, all in flight")
+    step("plan and send all", run, endpoint)
+    step("nothing to do, all in flight", run, endpoint)
     switch(endpoint, {})
     wait(to)
-    taken = step(run, endpoint, "collect all")
-    step(run, endpoint, "nothing to do, all collected")
+    seconds = step("collect", run, endpoint)
+    step("plan what is left", run, endpoint)
+    dispatch.follow(run, to, 0.0, 1.0)
+    step("nothing to do, all collected", run, endpoint)
     table = accounts.totals(run)
     n_valid = int(table["valid"].sum())
     print(f"{n_valid:,} valid of {int(table['n_requests'].sum()):,}; the totals close")
-    print(f"{n_valid / taken:,.0f} answers collected in a CPU second")
+    print(f"{n_valid / seconds:,.0f} answers collected in a CPU second")
 
 
-def step(run: runs.Run, endpoint: dict, what: str) -> float:
-    """Take one step in a process of its own and print what it took; gives its CPU seconds."""
-    asked = {"study": run.study.folder, "endpoint": endpoint}
-    before, began_at = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.scale", "--step", json.dumps(asked)]
+def step(what: str, run: runs.Run, endpoint: dict) -> float:
+    """Take one step in a process of its own and print what it took; gives the step's CPU seconds.
+
+    CPU seconds are those of the step alone, wall time is that of the whole process.
+    """
+    asked, began_at = json.dumps([what, run.study.folder, endpoint]), time.perf_counter()
+    command = [sys.executable, "-c", STEP, asked]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     seconds = time.perf_counter() - began_at
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak, _, state = said.partition(" ")
-    print(f"{what:<32}{seconds:8.2f} s{cpu:8.2f} CPU s{int(peak) / 1e3:8.0f} MB  {state.strip()}")
-    return cpu
-
-
-def take_step(study: str, endpoint: dict) -> str:
-    """One step of the loop; gives the most memory that this process held, and where the run is.
-
-    Linux alone tells a process's own peak apart from that of the one that started it.
-    """
-    progress = dispatch.advance(runs.open_run(study), connected(endpoint), 0.0)
-    facts = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return f"{facts['VmHWM'].split()[0]} {progress}"
-
-
-def connected(endpoint: dict) -> Service:
-    """The service as the loop sees it."""
-    client = openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"], timeout=600)
-    return Service("local", client, free=True, grace_seconds=1, poll_seconds=POLL_SECONDS)
+    peak, cpu_seconds, state = said.strip().split(" ", 2)
+    peak_mb, cpu_seconds = int(peak) / 1e3, float(cpu_seconds)
+    print(
+        f"{what:<30}{seconds:7.2f} s{cpu_seconds:8.2f} CPU s{peak_mb:7.0f} MB  {state}", flush=True
+    )
+    return cpu_seconds
 
 
 def switch(endpoint: dict, faults: dict) -> None:

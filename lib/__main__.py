@@ -19,7 +19,7 @@ from lib.commands import BUSY, CODES, DONE, INTERRUPTED, STOPPED, plain
 from lib.errors import BusyError, VotebookError
 
 if TYPE_CHECKING:
-    from lib.dispatch import Progress
+    from lib.standing import Progress
 
 _ROOT = Path(__file__).resolve().parent.parent
 

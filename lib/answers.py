@@ -191,8 +191,7 @@ def _word(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-    return value if good else None
+    return value if type(value) is int and 0 <= value < 2**53 else None
 
 
 def _refuse(constant: str) -> None:

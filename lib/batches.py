@@ -92,13 +92,13 @@ def _take(
     from lib import collect  # heavy, and only needed when something has ended
 
     if batch["status"] == "failed":
-        settled_usd = collect.write_refused(run, book, to, shard, batch)
+        settled_usd = collect.write_refused(run, book, shard, batch)
     else:
         files = _files(run, book, to, shard, batch)
         is_final = shard["n_short"] >= SHORT_LOOKS or _given_up(shard)
-        settled_usd = collect.write_answered(run, book, to, shard, files, is_final=is_final)
+        settled_usd = collect.write_answered(run, book, shard, files, is_final=is_final)
     crash_point("outcomes written")
-    end = {"settled_usd": settled_usd, "ended_at": _end(batch), "error": None}
+    end = {"settled_usd": settled_usd, "ended_at": ended_at(batch), "error": None}
     ledger.move(book, shard["shard"], "submitted", "collected", **end, collected_at=ledger.now())
     crash_point("collected")
     sent = run.path("shards") / shard["file"]
@@ -188,6 +188,7 @@ def _time(batch: dict[str, Any], name: str) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
 
 
-def _end(batch: dict[str, Any]) -> str:
+def ended_at(batch: dict[str, Any]) -> str:
+    """When a batch has ended, by its own word; now when it does not say."""
     found = (_time(batch, f"{status}_at") for status in ENDED)
     return next((time for time in found if time), ledger.now())

@@ -8,7 +8,7 @@ import glob
 import itertools
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _WHOLE += ["n_reasoning_tokens"]
 _TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(_WHOLE, "Int64")
 _TYPES |= {"spend_usd": "float64", "simulated": "bool"}
 _ARROW = {"str": "string", "Int64": "int64", "float64": "float64", "bool": "bool"}
-_SCHEMA = pyarrow.schema([(name, _ARROW[_TYPES[name]]) for name in COLUMNS])
+SCHEMA = pyarrow.schema([(name, _ARROW[_TYPES[name]]) for name in COLUMNS])
 
 
 def outcomes(run: Run, *, content: bool = False) -> pd.DataFrame:
@@ -83,7 +83,6 @@ def share(run: Run, requests: pd.DataFrame, to: Service) -> int:
 def write_answered(
     run: Run,
     book: sqlite3.Connection,
-    to: Service,
     shard: dict[str, Any],
     files: Sequence[Path],
     *,
@@ -96,22 +95,46 @@ def write_answered(
     """
     path = _path(run, shard)
     if not path.is_file():
-        with runs.replacing(path) as part:
-            tally = _read(run, book, to, shard, files, part)
-            if tally.n_missing and not is_final:
-                what = f"{tally.n_missing:,} of {shard['n_requests']:,} requests have no line in"
-                what = f"{what} the files of batch {shard['batch_id']} yet. They are fetched again."
-                raise ServiceError(what, code="short", status=404, final=False, unclear=False)
-            crash_point("answers read")
-            if tally.n_strange:
-                ledger.note(book, "strange_lines", shard["shard"], n_lines=tally.n_strange)
-    return _spend_usd(path)
+        n_strange = derive(run, book, shard, files, path, is_final=is_final)
+        crash_point("answers read")
+        if n_strange:
+            ledger.note(book, "strange_lines", shard["shard"], n_lines=n_strange)
+    return spend_usd(path)
+
+
+def derive(
+    run: Run,
+    book: sqlite3.Connection,
+    shard: dict[str, Any],
+    files: Sequence[Path],
+    path: Path,
+    *,
+    is_final: bool = True,
+) -> int:
+    """Write to `path` what result files say of a shard's lines.
+
+    Gives the number of lines that belong to none of them, and changes nothing else.
+    """
+    tallies: list[results.Tally] = []
+    readings = _readings(book, shard, files, tallies, is_final=is_final)
+    _write(path, readings, _labels(run, book, shard))
+    return tallies[-1].n_strange
 
 
 def write_refused(
-    run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any], batch: dict[str, Any]
+    run: Run, book: sqlite3.Connection, shard: dict[str, Any], batch: dict[str, Any]
 ) -> float:
-    """Write the outcomes of a batch that failed validation: nothing ran, nothing is paid.
+    """Write the outcomes of a batch that failed validation: nothing ran, nothing is paid."""
+    path = _path(run, shard)
+    if not path.is_file():
+        derive_refused(run, book, shard, batch, path)
+    return 0.0
+
+
+def derive_refused(
+    run: Run, book: sqlite3.Connection, shard: dict[str, Any], batch: dict[str, Any], path: Path
+) -> None:
+    """Write to `path` what a batch that failed validation says of a shard's lines.
 
     Where the service blames single lines, the others are `missing`: they may be sent again.
     """
@@ -125,54 +148,56 @@ def write_refused(
         row |= {name: fault.get(name) for name in ("code", "param", "message")}
         row["outcome"] = "failed" if fault and not lost_file else "missing"
         row |= {"status": 400, "model": shard["model"], "spend_usd": 0.0, "simulated": False}
-    path = _path(run, shard)
-    if not path.is_file():
-        with runs.replacing(path) as part:
-            _write(part, iter(rows), _labels(run, to, shard))
-    return 0.0
+    _write(path, iter([iter(rows)]), _labels(run, book, shard))
 
 
-def _read(
-    run: Run,
+def _readings(
     book: sqlite3.Connection,
-    to: Service,
     shard: dict[str, Any],
     files: Sequence[Path],
-    part: Path,
-) -> results.Tally:
-    """Write what result files say about each line of a shard to `part`."""
-    sent, asked = ledger.sends(book, shard["shard"]), _fields(book, shard)
+    tallies: list[results.Tally],
+    *,
+    is_final: bool,
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """What result files say about each line of a shard: the last of these readings counts."""
+    sent, asked = ledger.lines(book, shard["shard"]), _fields(book, shard)
     # A dated snapshot has the facts of its base, and keeps its own name.
     model = models.facts(shard["model"]).model_copy(update={"name": shard["model"]})
-    settled: Collection[str] = ()
-    while True:
-        tally = results.Tally()
+    settled: set[str] = set()
+    while not tallies or tallies[-1].torn:
+        tallies.append(tally := results.Tally())
         raw = itertools.chain.from_iterable(map(results.lines, files))
-        rows = results.rows(sent, raw, asked, model, tally, settled)
-        _write(part, rows, _labels(run, to, shard))
-        if not tally.torn:
-            return tally
-        settled = {*settled, *tally.torn}
+        yield results.rows(sent, raw, asked, model, tally, settled)
+        settled |= tally.torn
+    if tally.n_missing and not is_final:
+        what = f"{tally.n_missing:,} of {shard['n_requests']:,} requests have no line in the files"
+        what = f"{what} of batch {shard['batch_id']} yet. They are fetched again."
+        raise ServiceError(what, code="short", status=404, final=False, unclear=False)
 
 
-def _write(part: Path, rows: Iterator[dict[str, Any]], labels: dict[str, str]) -> None:
-    """Write rows to an outcome file that is not in its place yet, some thousand at a time."""
-    with pyarrow.parquet.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
-        while some := list(itertools.islice(rows, ROWS)):
-            columns = {name: [row.get(name) for row in some] for name in COLUMNS}
-            columns |= {name: [label] * len(some) for name, label in labels.items()}
-            writer.write_table(pyarrow.table(columns, _SCHEMA))
+def _write(
+    path: Path, readings: Iterator[Iterator[dict[str, Any]]], labels: dict[str, str | None]
+) -> None:
+    """Write the rows of the last reading to an outcome file, some thousand at a time."""
+    with runs.replacing(path) as part:
+        for rows in readings:
+            with pyarrow.parquet.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+                while some := list(itertools.islice(rows, ROWS)):
+                    columns = {name: [row.get(name) for row in some] for name in COLUMNS}
+                    columns |= {name: [label] * len(some) for name, label in labels.items()}
+                    writer.write_table(pyarrow.table(columns, SCHEMA))
 
 
-def _labels(run: Run, to: Service, shard: dict[str, Any]) -> dict[str, str]:
-    return {"service": to.name, "batch": shard["batch_id"], "run": run.name}
+def _labels(run: Run, book: sqlite3.Connection, shard: dict[str, Any]) -> dict[str, str | None]:
+    return {"service": ledger.fact(book, "service"), "batch": shard["batch_id"], "run": run.name}
 
 
 def _path(run: Run, shard: dict[str, Any]) -> Path:
     return run.path("outcomes") / f"{shard['batch_id']}.parquet"
 
 
-def _spend_usd(path: Path) -> float:
+def spend_usd(path: Path) -> float:
+    """What the answers of an outcome file cost in USD."""
     spent = pyarrow.parquet.read_table(path, columns=["spend_usd"])["spend_usd"]
     return sum(spent.to_pylist())
 

@@ -23,7 +23,7 @@ from lib.errors import (
 )
 
 if TYPE_CHECKING:
-    from lib.dispatch import Progress
+    from lib.standing import Progress
     from lib.runs import Run
     from lib.service import Service
 
@@ -132,23 +132,23 @@ def bench(given: argparse.Namespace) -> int:
 
 def outlook_lines(run: "Run", progress: "Progress", max_usd: float) -> list[str]:
     """What `watch` shows: progress, each queue, money, what stalls, deadlines, and the outlook."""
-    from lib import clock, ledger, outlook, submit
+    from lib import clock, ledger, outlook, queues
 
     now = clock.now()
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         shards = ledger.shards(book)
         names = {shard["model"] for shard in shards}
-        windows = {model: submit.window_tokens(run, book, model) for model in names}
-    queues = outlook.queues(shards, progress.to_send, windows, now)
+        windows = {model: queues.window_tokens(run, book, model) for model in names}
+    held = outlook.queues(shards, progress.to_send, windows, now)
     bound = f" of ${max_usd:.4f}" if max_usd else ""
     spent = f"${progress.spend_usd:.4f} spent, ${progress.reserved_usd:.4f} at most in flight"
-    lines = [*str(progress).splitlines(), *(outlook.line(queue) for queue in queues)]
+    lines = [*str(progress).splitlines(), *(outlook.line(queue) for queue in held)]
     lines += [f"{spent}{bound}", *outlook.stalls(shards, now)]
     if late := outlook.deadlines(shards, now):
         first = f"{min(late.values()):%Y-%m-%d %H:%M} UTC"
         lines.append(f"{len(late):,} ended batches are not downloaded; their files go from {first}")
     if progress.state == "waiting":
-        lines.append(outlook.arrival(queues, shards, now))
+        lines.append(outlook.arrival(held, shards, now))
     return [plain(line) for line in lines]
 
 
@@ -227,7 +227,7 @@ def _probed(run: "Run") -> int:
     name = _service_name(run) or services.LOCAL
     if name != services.LOCAL:
         services.address(name)
-        keys.key(services.find(name), name)
+        keys.key(services.find(name))
     return DONE
 
 

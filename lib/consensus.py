@@ -7,7 +7,7 @@ Refuses to label by row order, by name or by nothing: what is not decided says w
 import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from lib import tally, weights
 from lib import votes as ballots
-from lib import weights
 from lib.errors import AccountingError
 from lib.fields import Field
 from lib.study import Study, Voting
@@ -55,8 +55,9 @@ joined AS (
     SELECT *, list_filter(ts, lambda t: t.w = top) AS leaders,
         list_filter(ts, lambda t: t.w * threshold_den >= threshold_num * answered) AS elected
     FROM weighed LEFT JOIN led USING (item, field))
-SELECT item, field, kind, n_asked, n_abstained, simulated, coalesce(n_votes, 0) AS n_votes,
-    coalesce(len(ts), 0) AS n_values, coalesce(len(leaders), 0) AS n_leaders,
+SELECT position, item, field, kind, n_asked, n_abstained, simulated,
+    coalesce(n_votes, 0) AS n_votes, coalesce(len(ts), 0) AS n_values,
+    coalesce(len(leaders), 0) AS n_leaders,
     leaders[1].value AS leader, coalesce(leaders[1].n, 0) AS n_leader,
     CASE WHEN len(leaders) > 1 THEN to_json(map_from_entries(
         list_transform(leaders, lambda t: {'k': t.value, 'v': t.n}))) END AS n_by_leader,
@@ -70,15 +71,18 @@ SELECT item, field, kind, n_asked, n_abstained, simulated, coalesce(n_votes, 0) 
         AS margin,
     coalesce(top, 0) / scale AS weight_for, coalesce(answered, 0) / scale AS weight_answered,
     planned / scale AS weight_planned
-FROM joined ORDER BY item, position
+FROM joined
 """
 _NUMBERS = """
 SELECT item, field, value::DOUBLE AS number, w::BIGINT AS w FROM tallied WHERE kind = 'number'
 ORDER BY item, field, number
 """
-_HEAVY = """,
-ranked AS (SELECT *, max(units) OVER (PARTITION BY item, field) AS most FROM ballots)
-SELECT item, field, value, sum(w) FROM ranked JOIN ties USING (item, field)
+_HEAVY = """
+SELECT item, field, value, sum(w) FROM (
+    SELECT item, field, value, units, max(units) OVER (PARTITION BY item, field) AS most,
+        CASE WHEN NOT shared THEN units
+            ELSE units // count(*) OVER (PARTITION BY item, field, annotator) END AS w
+    FROM votes JOIN panel USING (annotator) JOIN ties USING (item, field) WHERE abstained IS NULL)
 WHERE units = most GROUP BY ALL
 """
 _ELECTED = """
@@ -99,7 +103,7 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     counts votes for the value. Raises AccountingError unless every slot has its row.
     """
     with _tables(votes, study) as base:
-        table = base.execute(_BALLOTS + _COUNTED).df()
+        table = base.execute(_counted(study)).df()
         _check_complete(table, study)
         table = _stated(table)
         ties = table.loc[table["status"].eq("tie"), ["item", "field", "candidates", "n_by_leader"]]
@@ -120,29 +124,27 @@ def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         return base.execute(_BALLOTS + _ELECTED).df()
 
 
-def count(
-    votes: Path | pd.DataFrame,
-    labels: Sequence[str] | None = None,
-    weight_of: Mapping[str, float] | None = None,
-) -> pd.DataFrame:
-    """The weighted majority on votes from anywhere (columns item, worker, label), a row an item.
-
-    Labels outside `labels` abstain; workers without a weight have 1. Every row is a vote, also the
-    second one of a worker. Ties stay undecided. Columns: as `decide`, without field and spread.
-    """
-    frame = pd.read_parquet(votes) if isinstance(votes, Path) else votes
-    frame = frame[["item", "worker", "label"]].astype("string")
-    stray = frame["label"].isna() if labels is None else ~frame["label"].isin(list(labels))
-    table = frame.rename(columns={"worker": "annotator", "label": "value"})
-    table = table.assign(field="label", simulated=False, abstained=stray.map({True: "stray"}))
-    workers = {name: (weight_of or {}).get(name, 1.0) for name in sorted(frame["worker"].unique())}
-    with ballots.database() as base:
-        base.register("votes", table.astype({"abstained": "string"}))
-        base.register("panel", panel := weights.in_units(workers).assign(shared=False))
-        base.register("fields", _fields({"label": Field(description="-")}, Voting(quorum=0), panel))
-        counted = _stated(base.execute(_BALLOTS + _COUNTED).df())
-    unused = {"field", "spread"}
-    return _against(counted)[[name for name in _COLUMNS if name not in unused]]
+def _counted(study: Study) -> str:
+    """The query that counts all votes: a pass for each closed field, and one for the others."""
+    panel = weights.of_annotators(study)
+    quorum = weights.exact(study.voting.quorum).as_integer_ratio()
+    shares = weights.shared(study) and any(one.repeats > 1 for one in study.annotators.values())
+    parts = []
+    for position, (name, field) in enumerate(study.fields.items()):
+        if _kind(field) == "closed":
+            tallied = tally.query(
+                sorted(field.allowed),
+                f"field = '{name}'",
+                shares=shares,
+                scale=int(panel["scale"].max()),
+                quorum=quorum,
+            )
+            head = f"{position} AS position, '{name}' AS field, 'closed' AS kind"
+            parts.append(f"SELECT {head}, * FROM ({tallied})")  # noqa: S608 - names are checked
+    if len(parts) < len(study.fields):
+        parts.append(_BALLOTS + _COUNTED)
+    whole = " UNION ALL BY NAME ".join(f"({part})" for part in parts)
+    return f"SELECT * FROM ({whole}) ORDER BY item, position"  # noqa: S608 - our queries
 
 
 @contextlib.contextmanager
@@ -162,12 +164,17 @@ def _fields(fields: Mapping[str, Field], voting: Voting, panel: pd.DataFrame) ->
     quorum, rows = weights.exact(voting.quorum), []
     for position, (name, field) in enumerate(fields.items()):
         threshold = weights.exact(field.threshold or voting.threshold)
-        kind = _KINDS.get(field.type, field.type)
-        rows.append((name, position, kind, *threshold.as_integer_ratio()))
+        if _kind(field) != "closed":
+            rows.append((name, position, _kind(field), *threshold.as_integer_ratio()))
     names = ["field", "position", "kind", "threshold_num", "threshold_den"]
     table = pd.DataFrame(rows, columns=names)
     part = {"quorum_num": quorum.numerator, "quorum_den": quorum.denominator}
     return table.assign(**part, scale=panel["scale"].max())
+
+
+def _kind(field: Field) -> str:
+    """How a field is counted: closed values, numbers, entity lists or texts."""
+    return _KINDS.get(field.type, field.type)
 
 
 def _check_complete(table: pd.DataFrame, study: Study) -> None:
@@ -190,12 +197,16 @@ def _stated(table: pd.DataFrame) -> pd.DataFrame:
     status[~table["quorum"]] = "no_quorum"
     decided, tie = status.eq("decided"), status.eq("tie")
     leaders = table["n_by_leader"].where(tie).map(_names, na_action="ignore").astype("string")
-    named = table["leader"].mask(kind.eq("entities"), table["elected"]).astype("string")
+    named = table["leader"].astype("string")
+    if "elected" in table:
+        named = named.mask(kind.eq("entities"), table["elected"])
     return table.assign(
         status=status,
         value=named.where(decided),
         n_for=table["n_leader"].where(decided & kind.isin(["closed", "text"]), 0),
-        candidates=leaders.mask(status.eq("listed"), table["texts"]),
+        candidates=leaders.mask(status.eq("listed"), table["texts"])
+        if "texts" in table
+        else leaders,
         spread=np.nan,
     )
 
@@ -207,7 +218,7 @@ def _names(counts: str) -> str:
 def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, dict[str, int]]:
     """How the annotators with the largest weight voted on ties: (item, field) -> value -> units."""
     base.register("ties", ties)
-    rows = base.execute(_BALLOTS + _HEAVY).fetchall() if len(ties) else []
+    rows = base.execute(_HEAVY).fetchall() if len(ties) else []
     found: dict[tuple, dict[str, int]] = {}
     for item, name, value, units in rows:
         found.setdefault((item, name), {})[value] = units

@@ -147,7 +147,8 @@ def _step(run: Run, held: _Held, given: Given) -> Progress:
     except BudgetError as error:
         plan, state = standing.Plan((str(error),), is_held=True), ""
     except ServiceError as error:
-        ledger.note(book, "service_error", None, error=str(error))
+        code = vars(error).get("code")
+        ledger.note(book, "service_error", None, error=str(error), code=code)
         plan, state = standing.Plan((str(error),)), "stopped" if error.final else ""
     counts = standing.counted(run, book) or _count(run, book)
     standing.record(run, book, counts, given, plan if plan.is_held else None)
@@ -195,7 +196,7 @@ def _count(
 @contextlib.contextmanager
 def _working(run: Run, to: Service, max_usd: float) -> Iterator[_Held]:
     """The run held, its ledger open; on letting go, its events are written out for people."""
-    with _holding(run) as hold, ledger.open_ledger(run.path("ledger.sqlite")) as book:
+    with holding(run) as hold, ledger.open_ledger(run.path("ledger.sqlite")) as book:
         last = diary.last(book)
         run_id = _bind(run, book, to)
         if max_usd > 0:
@@ -212,7 +213,7 @@ def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:
     """The run's id at the service; a run keeps the service from which it has answers or batches."""
     if ledger.fact(book, "run_id") is None and any(run.path("shards").glob("*.jsonl*")):
         what = f"run {run.name} has shards and no ledger that says what became of them."
-        fix = "Put ledger.sqlite back from a copy, or choose another run name (--run NAME)."
+        fix = "`python3 votebook.py check RUN` puts its copy back; or begin another run (--run NAME)."
         raise AccountingError(f"{what} {fix} Answers that are in are found by any run.")
     is_new = not ledger.shards(book) and not any(run.path("outcomes").glob("*.parquet"))
     held = ledger.bind(book, "service", to.name, again=is_new)
@@ -225,7 +226,7 @@ def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:
 
 
 @contextlib.contextmanager
-def _holding(run: Run) -> Iterator[str]:
+def holding(run: Run) -> Iterator[str]:
     """The run's kernel lock: one payer at a time, freed by the system when its process dies.
 
     Gives a name for the time that it is held.

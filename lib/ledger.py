@@ -38,16 +38,15 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conn
     """
     there = path.is_file() and path.stat().st_size > 0
     target = ":memory:" if read_only and not there else f"{path.resolve().as_uri()}?mode=rwc"
-    with contextlib.ExitStack() as stack:
-        with _opening(path):
-            connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
-            stack.enter_context(contextlib.closing(connection))
-            _prepare(connection, thorough=not read_only)
-            connection = versions.bring(connection, path, read_only=read_only)
-            stack.enter_context(contextlib.closing(connection))
-            connection.row_factory = sqlite3.Row
-            # Not opened read-only: SQLite has to roll back what a crash left, also for a reader.
-            connection.execute(f"PRAGMA query_only={int(read_only)}")
+    with _faults(path), contextlib.ExitStack() as stack:
+        connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
+        stack.enter_context(contextlib.closing(connection))
+        _prepare(connection, thorough=not read_only)
+        connection = versions.bring(connection, path, read_only=read_only)
+        stack.enter_context(contextlib.closing(connection))
+        connection.row_factory = sqlite3.Row
+        # Not opened read-only: SQLite has to roll back what a crash left, also for a reader.
+        connection.execute(f"PRAGMA query_only={int(read_only)}")
         yield connection
 
 
@@ -181,12 +180,16 @@ def sends(connection: sqlite3.Connection, shard: str) -> "pd.DataFrame":
     """The lines of a shard in the order of its file: custom_id, key, attempt."""
     import pandas as pd
 
+    return pd.DataFrame(lines(connection, shard), columns=["custom_id", "key", "attempt"])
+
+
+def lines(connection: sqlite3.Connection, shard: str) -> list[tuple[str, str, int]]:
+    """What `sends` gives, as plain tuples."""
     from lib import prompts
 
     query = f"SELECT key, attempt FROM sends WHERE shard_id = {_ID} ORDER BY line"  # noqa: S608 - ours
-    lines = [(key.hex(), attempt) for key, attempt in connection.execute(query, (shard,))]
-    named = [(prompts.custom_id(key, attempt), key, attempt) for key, attempt in lines]
-    return pd.DataFrame(named, columns=["custom_id", "key", "attempt"])
+    found = ((key.hex(), attempt) for key, attempt in connection.execute(query, (shard,)))
+    return [(prompts.custom_id(key, attempt), key, attempt) for key, attempt in found]
 
 
 def in_flight(connection: sqlite3.Connection) -> set[str]:
@@ -245,16 +248,16 @@ def afford(
 
 
 @contextlib.contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    """Say in words what SQLite finds wrong with the file."""
+def _faults(path: Path) -> Iterator[None]:
+    """Say in words what SQLite finds wrong with the file, whenever it finds it."""
     try:
         yield
     except sqlite3.OperationalError as error:
         what = f"the ledger {path} cannot be used now ({error}). Run the same command again."
         raise VotebookError(what, path=str(path)) from None
     except sqlite3.DatabaseError as error:
-        what = f"the ledger {path} is damaged ({error}). Put a copy back before anything is sent."
-        raise VotebookError(what, path=str(path)) from None
+        what = f"the ledger {path} is damaged ({error}). `python3 votebook.py check RUN` puts its"
+        raise VotebookError(f"{what} last good copy back.", path=str(path)) from None
 
 
 def _prepare(connection: sqlite3.Connection, *, thorough: bool) -> None:

@@ -8,14 +8,16 @@ tried again with the next steps, and stops nothing.
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import timedelta
 
 from lib import clock, collect, keys, ledger, outlook
-from lib.dispatch import Progress
 from lib.errors import VotebookError
 from lib.runs import Run
+from lib.standing import Progress
 
 VARIABLE, USER = "VOTEBOOK_NOTIFY", "notify"
 SHARES = (1.0, 0.8, 0.5)
@@ -42,7 +44,7 @@ def addresses() -> list[str]:
 
 def after(run: Run, progress: Progress, max_usd: float) -> list[str]:
     """Tell what is new after a step; gives the kinds that were told."""
-    return tell(run, list(news(run, progress, max_usd))) if addresses() else []
+    return tell(run, list(news(run, progress, max_usd)))
 
 
 def news(run: Run, progress: Progress, max_usd: float) -> Iterator[News]:
@@ -53,8 +55,8 @@ def news(run: Run, progress: Progress, max_usd: float) -> Iterator[News]:
         mark = f"{progress.n_valid} of {progress.n_requests}"
         yield News("done", mark, f"{counts}, {progress.n_left:,} for review, {money}.")
     if progress.state == "stopped":
-        codes = ", ".join(_codes(run)) or "no faults of single lines"
-        yield stopped(f"{counts}, {progress.n_to_send:,} to send, {money}; {codes}")
+        what = [counts, f"{progress.n_to_send:,} to send", money, *_codes(run)]
+        yield stopped(", ".join(what))
     for share in SHARES:
         if max_usd and progress.spend_usd >= share * max_usd:
             yield News("money", f"{share:.0%} of {max_usd}", f"{money}, of ${max_usd:.2f} at most.")
@@ -70,11 +72,12 @@ def stopped(why: str) -> News:
 def tell(run: Run, found: Sequence[News]) -> list[str]:
     """Tell what has not been told yet; gives the kinds that were told."""
     told = []
-    for one in found:
+    for one in found if found and addresses() else ():
         if _is_due(run, one):
-            sent = _send(f"Votebook: run {run.name}: {one.kind}", one.text)
-            _remember(run, one, sent=sent)
-            told += [one.kind] if sent else []
+            failure = _send(f"Votebook: run {run.name}: {one.kind}", one.text)
+            with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+                ledger.note(book, "told", None, what=one.kind, mark=one.mark, failure=failure)
+            told += [] if failure else [one.kind]
     return told
 
 
@@ -86,17 +89,24 @@ def _is_due(run: Run, one: News) -> bool:
     except VotebookError:
         return False  # a ledger that cannot be read could not remember it either
     details = events.loc[events["kind"].eq("told"), "detail"]
-    mine = [d["sent"] for d in details if (d["what"], d["mark"]) == (one.kind, one.mark)]
-    return not any(mine) and len(mine) < ATTEMPTS
+    mine = [d["failure"] for d in details if (d["what"], d["mark"]) == (one.kind, one.mark)]
+    return all(mine) and len(mine) < ATTEMPTS
 
 
-def _remember(run: Run, one: News, *, sent: bool) -> None:
-    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
-        ledger.note(book, "told", None, what=one.kind, mark=one.mark, sent=sent)
+def _send(title: str, text: str) -> str:
+    """What kept a message from an address, in a word; nothing when all took it.
+
+    In a thread of its own, whose errors and warnings are only looked at: apprise loads what others
+    have written for more than a hundred services.
+    """
+    with warnings.catch_warnings(), futures.ThreadPoolExecutor(1) as pool:
+        warnings.simplefilter("ignore")
+        post = pool.submit(_post, title, text)
+        error = post.exception()
+    return type(error).__name__ if error else "" if post.result() else "refused"
 
 
-def _send(title: str, text: str) -> bool:
-    """Whether every address took it; apprise says no rather than to raise."""
+def _post(title: str, text: str) -> bool:
     import apprise
 
     post = apprise.Apprise()
@@ -105,11 +115,15 @@ def _send(title: str, text: str) -> bool:
 
 
 def _codes(run: Run) -> list[str]:
-    """What went wrong, as counts of outcomes and codes; the commonest first."""
+    """What went wrong: the code of a service that let nobody in, and faults of lines by code."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        last = ledger.events(book).query("kind not in ('told', 'schedule')").tail(1)
+    refused = last.loc[last["kind"].eq("service_error"), "detail"]
     tried = collect.outcomes(run)
     bad = tried[tried["outcome"].ne("valid")].fillna({"code": ""})
     counts = bad.groupby(["outcome", "code"]).size().sort_values(ascending=False, kind="stable")
-    return [
+    codes = [_word(str(detail.get("code") or "")) for detail in refused]
+    return codes + [
         f"{n:,} x {_word(outcome)} {_word(code)}".rstrip()
         for (outcome, code), n in counts.head(3).items()
     ]

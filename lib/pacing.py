@@ -190,13 +190,13 @@ def admit(
     return admitted
 
 
-def n_creates(n_in_last_hour: int, n_models: int) -> int:
+def n_creates(n_in_last_hour: int, n_models: int, an_hour: int = BATCHES_AN_HOUR) -> int:
     """How many batches each of some models may make now, so that no model takes all of the hour.
 
     >>> n_creates(0, 2), n_creates(1_990, 4), n_creates(1_999, 3), n_creates(2_000, 1)
     (1000, 2, 1, 0)
     """
-    left = max(0, BATCHES_AN_HOUR - n_in_last_hour)
+    left = max(0, an_hour - n_in_last_hour)
     return min(left, max(1, left // max(1, n_models)))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet
 
-from lib import ledger, models, prompts, runs
+from lib import disks, ledger, models, prompts, runs
 from lib import study as studies
 from lib.errors import AccountingError, VotebookError
 from lib.runs import Run, crash_point

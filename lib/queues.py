@@ -85,9 +85,13 @@ def _learn(
 
 
 def _pause(queue: Queue, n_free: int = 0) -> dict[str, Any]:
-    """How often in a row the service has refused, and until when the model waits."""
+    """How often in a row the service has refused, and until when the model waits by itself."""
     ends_at = pacing.pause_ends(queue.n_refusals - n_free, queue.refused_at or clock.now())
-    return {"n_refusals": queue.n_refusals, "not_before": ends_at.isoformat()}
+    waits = queue.n_refusals < pacing.HOPELESS  # after that, a person is asked
+    return {
+        "n_refusals": queue.n_refusals,
+        "not_before": ends_at.isoformat() if waits else None,
+    }
 
 
 def _time(text: str | None) -> datetime | None:

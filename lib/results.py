@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pandas as pd
 
 from lib import answers, models
 from lib.models import Model
@@ -46,7 +45,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def rows(
-    sent: pd.DataFrame,
+    sent: Iterable[tuple[str, str, int]],
     raw: Iterable[bytes],
     fields: Mapping[str, Field],
     model: Model,
@@ -55,14 +54,12 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """A row for each request sent, in the order of the lines; what is no row goes to the `tally`.
 
-    `sent` has custom_id, key and attempt. A request without a line is `missing`; lines repeated
-    word for word count once. Lines about one request that differ can only be settled together: such
-    requests are torn, and all has to be read again with them as `settled`. Two different valid
-    answers to one request make it `invalid`.
+    `sent` are custom_id, key and attempt of each. A request without a line is `missing`; lines
+    repeated word for word count once. Lines about one request that differ can only be settled
+    together: such requests are torn, and all has to be read again with them as `settled`. Two
+    different valid answers to one request make it `invalid`.
     """
-    asked = dict(
-        zip(sent["custom_id"], zip(sent["key"], sent["attempt"], strict=True), strict=True)
-    )
+    asked = {name: (key, attempt) for name, key, attempt in sent}
     for row in _found(asked, raw, fields, tally, settled):
         key, attempt = asked[row["custom_id"]]
         spend_usd = _spend_usd(row, model)

@@ -66,33 +66,41 @@ def run(
     model: str = "",
     max_usd: float = 0.0,
     say: Callable[[str], object] = print,
-    wait_seconds: float = WAIT_SECONDS,
 ) -> int:
     """Test an account and say what holds: 0 all does, 2 something does not, 3 answers are pending.
 
     Raises ServiceError without a key or connection, ModelError for a model that cannot be used.
     """
-    model = model or DEFAULT_MODEL
-    facts = models.facts(model)
-    study = _study(model, facts)
-    models.check(model, study.annotators["one"].parameters, clock.now().date())
     to = service.connect(service_name)
+    with contextlib.closing(to.client):
+        return on(to, model or DEFAULT_MODEL, max_usd, say)
+
+
+def on(
+    to: Service,
+    model: str,
+    max_usd: float,
+    say: Callable[[str], object],
+    wait_seconds: float = WAIT_SECONDS,
+) -> int:
+    """Test a service that is connected already; otherwise as `run`."""
+    study = _study(model, models.facts(model))
+    models.check(model, study.annotators["one"].parameters, clock.now().date())
     folder = runs.outputs() / ".selftest" / _slug(f"{to.name}-{model}")
     test = Test(Run(folder.name, folder, study), to, say, clock.monotonic() + wait_seconds)
     requests = _requests(test.run)
     usd = estimate.worst_case_usd(requests)
     money = "simulated" if to.free else "real"
     say(f"Two requests to {model} at {to.name} cost at most ${usd:.6f} of {money} money.")
-    say(f"A third batch, which must fail and cost nothing, could cost as much: ${2 * usd:.6f}.")
+    say(f"With a third batch, which must fail and cost nothing, it is at most ${2 * usd:.6f}.")
     if not to.free and not max_usd >= 2 * usd:
         say(f"Nothing is sent: max_usd is {max_usd:g}. Give at least --max-usd {2 * usd:.6f}.")
         return STOPPED
-    with contextlib.closing(to.client):
-        try:
-            return _all(test, requests, usd)
-        except ServiceError as error:
-            test.tell(False, str(error))
-            return STOPPED
+    try:
+        return _all(test, requests, usd)
+    except ServiceError as error:
+        test.tell(False, str(error))
+        return STOPPED
 
 
 def _all(test: Test, requests: pd.DataFrame, usd: float) -> int:

@@ -188,6 +188,8 @@ def _faults(found: Mapping[str, Facts], rows: Mapping[str, Any]) -> Any:  # noqa
             yield (name,), f'service "{name}" needs source and checked_at: who says so, and when.'
         if not (facts.base_url or facts.base_url_variable or name == LOCAL):
             yield (name,), f'service "{name}" needs base_url or base_url_variable.'
+        if facts.free and name != LOCAL:
+            yield (name, "free"), "only the local service is free: its answers are simulated."
         if facts.limit_pattern and not _has_group(facts.limit_pattern):
             what = "is no regular expression with one group for the number."
             yield (name, "limit_pattern"), f"limit_pattern of {name} {what}"

@@ -167,6 +167,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
     if verdict.state not in ("open", "canary") or queues.is_paused(waiting):
         return
     _check_model(run, model)
+    _check_queue(step, model)
     is_canary = verdict.state == "canary"
     if is_canary or step.canaries_only:
         for shard in waiting if is_canary else ():
@@ -200,10 +201,31 @@ def _check_model(run: Run, model: str) -> None:
             models.check(model, annotator.parameters, today)
 
 
+def _check_queue(step: Step, model: str) -> None:
+    """Raise ServiceError for a model that the service has refused for a day: then one batch an hour
+    is tried, and none by the command that has seen the last refusal."""
+    queue, began_at = queues.known(step.run, step.book, model), _began_at(step.book)
+    n = pacing.n_in_a_row(queue, queues.seen(step.book, model).admitted_at)
+    if n < pacing.HOPELESS or queue.refused_at is None:
+        return
+    ends_at = pacing.pause_ends(n, queue.refused_at)
+    is_seen = began_at is not None and queue.refused_at >= began_at
+    if is_seen or pacing.is_paused(ends_at, clock.now()):
+        what = (
+            f"stopped: {step.to.name} has had no room for {model} for more than a day: it refused"
+        )
+        fix = "Let nothing else use its queue, or lower max_output_tokens or items: max_tokens"
+        facts = {"code": "queue_full", "status": 429, "unclear": False, "final": True}
+        again = f"the same command tries it once more from {ends_at:%H:%M} UTC on"
+        raise ServiceError(f"{what} {n} batches in a row. {fix}; {again}.", **facts)
+
+
 def _n_creates(step: Step, model: str, n_models: int) -> int:
     """How many batches of a model may be made now: one at a time while its queue refuses."""
     hour_ago = (clock.now() - timedelta(hours=1)).isoformat(timespec="milliseconds")
-    n_most = pacing.n_creates(ledger.n_events(step.book, "submitted", hour_ago), n_models)
+    an_hour = step.to.facts.max_batches_per_hour or pacing.BATCHES_AN_HOUR
+    n_made = ledger.n_events(step.book, "submitted", hour_ago)
+    n_most = pacing.n_creates(n_made, n_models, an_hour)
     queue, beside = queues.known(step.run, step.book, model), queues.seen(step.book, model)
     if not pacing.n_in_a_row(queue, beside.admitted_at):
         return n_most

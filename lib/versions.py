@@ -67,7 +67,7 @@ def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sql
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
-        raise VotebookError(what, path=str(path))
+        raise VotebookError(what, path=str(path), version=version)
     if version == VERSION:
         return connection
     if read_only:

@@ -56,7 +56,8 @@ def wanted(
     credit: again, which the brake holds back until a canary has passed. Other failures: not again.
     """
     asked, tried, flying = _numbered(requests["key"], outcomes["key"], in_flight)
-    unique = requests[~pd.Series(asked).duplicated().to_numpy()].reset_index(drop=True)
+    needed = requests[[name for name in _COLUMNS if name != "attempt"]]
+    unique = needed[~pd.Series(asked).duplicated().to_numpy()].reset_index(drop=True)
     is_valid = outcomes["outcome"].eq("valid").to_numpy()
     is_open, is_fresh = np.ones(len(unique), dtype=bool), np.ones(len(unique), dtype=bool)
     is_open[[*flying[flying < len(unique)]]] = False

@@ -109,7 +109,8 @@ def spoiled(endpoint, rule):
 
     `rule(method, path)` says what becomes of a request: None forwards it, "drop" hangs up before
     the service has it, "lose" after, "twice" has it done twice and hangs up; a pair of status and
-    body (a dict, or bytes) answers in the service's place; a function changes the service's answer.
+    body (a dict, or bytes) answers in the service's place; a function changes the service's answer,
+    or the bytes of a file's content.
     """
     target = urllib.parse.urlsplit(endpoint["base_url"])
 
@@ -126,7 +127,10 @@ def spoiled(endpoint, rule):
             if what in ("drop", "lose", "twice"):
                 self.close_connection = True
                 return None
-            return self.answer(status, what(json.loads(answered)) if what else answered)
+            if what:
+                is_content = self.path.endswith("/content")
+                answered = what(answered if is_content else json.loads(answered))
+            return self.answer(status, answered)
 
         def forwarded(self, body):
             with contextlib.closing(http.client.HTTPConnection(target.netloc)) as connection:

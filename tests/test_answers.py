@@ -78,7 +78,8 @@ def outcomes_of(asked, raw):
     settled = set()
     while True:
         tally = results.Tally()
-        rows = list(results.rows(asked, raw, FIELDS, LUNA, tally, settled))
+        sent = asked.itertuples(index=False, name=None)
+        rows = list(results.rows(sent, raw, FIELDS, LUNA, tally, settled))
         if not tally.torn:
             break
         assert not tally.torn & settled

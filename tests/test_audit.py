@@ -263,7 +263,8 @@ def test_second_uploads_go_and_unknown_ones_are_told(make_run, endpoint):
     name = f"votebook-{shard['shard']}-{shard['sha256'][:12]}.jsonl"
     other = name.replace("00000", "00099")
     made = [to.client.files.create(file=(n, b"{}\n"), purpose="batch").id for n in (name, other)]
-    dispatch.advance(run, to, 0.0)
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+        audit.audit(book, to, run, ledger.fact(book, "run_id"))
     assert [one for one in made if one in {f.id for f in to.client.files.list()}] == made[1:]
     assert kinds_of(run).count("orphan_file") == 2
 

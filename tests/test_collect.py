@@ -85,11 +85,11 @@ def second_settled(run):
 def failed(code, message, **more):
     """A rule that shows every batch as failed for this."""
     fault = {"code": code, "message": message, "param": None, "line": None, **more}
+    shown = {"status": "failed", "errors": {"data": [fault]}, "request_counts": {}}
+    shown |= {"output_file_id": None, "error_file_id": None}
 
     def rule(method, path):
-        if is_look(method, path):
-            return lambda batch: {**batch, "status": "failed", "errors": {"data": [fault]}}
-        return None
+        return (lambda batch: {**batch, **shown}) if is_look(method, path) else None
 
     return rule
 
@@ -101,7 +101,7 @@ def test_a_full_queue_is_a_pause_and_teaches_the_limit(make_run, endpoint):
     progress = stuck(run, endpoint, failed("token_limit_exceeded", words))
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         (shard,) = ledger.shards(book)
-        assert ledger.limits(book) == {"gpt-6-luna": 900_000}
+        assert ledger.limits(book)["gpt-6-luna"]["limit_tokens"] == 900_000
     assert (shard["state"], shard["batch_id"], shard["n_refusals"]) == ("uploaded", None, 1)
     assert (progress.state, progress.reasons) == ("waiting", (words,))
     assert collect.outcomes(run).empty
@@ -112,10 +112,12 @@ def test_a_shard_that_is_larger_than_the_queue_is_cut_smaller(make_run, endpoint
     run = make_run()
     words = "Enqueued token limit reached for gpt-6-luna. Limit: 400 enqueued tokens."
     stuck(run, endpoint, failed("token_limit_exceeded", words), n_steps=2)
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book, ledger.writing(book):
+        book.execute("UPDATE shards SET not_before = NULL")
+    assert sending.finish(run, sending.service_at(endpoint)).n_valid == 6
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         states = [shard["state"] for shard in ledger.shards(book)]
-    assert states[0] == "released"
-    assert sending.finish(run, sending.service_at(endpoint)).n_valid == 6
+    assert states == ["released", "collected"]
 
 
 def test_only_the_lines_that_are_blamed_have_failed(make_run, endpoint):

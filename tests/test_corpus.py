@@ -11,7 +11,7 @@ import pytest
 from corpora import load, load_all, study, write
 
 from lib import corpus, tokens
-from lib.corpus import members, shapes
+from lib.corpus import members
 from lib.errors import AccountingError, CorpusError
 
 GOOD = "corpus/good.txt"
@@ -268,21 +268,6 @@ def test_moments(value):
     """What is certain is read as UTC, what could mean two things is not."""
     expected = MOMENTS[value]
     assert members.moment(value) == (expected and datetime.datetime(*expected))
-
-
-def test_too_large(tmp_path):
-    """A record above the bound is skipped without being held; the lines after it are used."""
-    n_bytes = shapes.MAX_RECORD_BYTES + 10
-    write(tmp_path, "corpus/bomb.txt.gz", bytes(n_bytes))
-    line = b'{"text": "' + b"x" * n_bytes + b'"}'
-    write(tmp_path, "corpus/lines.jsonl.gz", b'{"text": "a"}\n' + line + b'\n{"text": "b"}\n')
-    found = load(tmp_path)
-    assert found.texts == ["a", "b"]
-    assert found.reasons == {
-        "corpus/bomb.txt.gz": "too large",
-        "corpus/lines.jsonl.gz#2": "too large",
-    }
-    assert "more than 67,108,864 bytes in one record" in found.skipped["detail"].tolist()
 
 
 def test_damaged_table_after_some_rows(tmp_path):

@@ -1,18 +1,16 @@
 """Finding: every name below a source's folder is read, or skipped with a reason, in one order."""
 
 import os
-import socket
 import sys
-import tempfile
 from pathlib import Path
 
 import fsspec
 import pytest
-from corpora import load, load_all, study, write
+from corpora import load, load_all, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.corpus import find, loading, shapes
+from lib.corpus import find, shapes
 from lib.errors import CorpusError
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of Unix")
@@ -115,59 +113,6 @@ def test_links(tmp_path):
         "corpus/self": "symlink loop",
         "corpus/x/a.txt": "duplicate",
     }
-
-
-@needs_links
-def test_pipes_sockets_and_devices(tmp_path):
-    """What is no file is never opened, so that nothing waits for a pipe."""
-    write(tmp_path, "corpus/a.txt", "A")
-    os.mkfifo(tmp_path / "corpus" / "pipe.txt")
-    with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as held:
-        held.bind(f"{short}/s.txt")
-        Path(short, "s.txt").rename(tmp_path / "corpus" / "s.txt")
-    found = load_all(tmp_path, {"s": {"path": "corpus/*"}, "d": {"path": "/dev/null"}})
-    assert found.reasons == {
-        "corpus/pipe.txt": "not a file",
-        "corpus/s.txt": "not a file",
-        "/dev/null": "not a file",
-    }
-    assert found.skipped["detail"].tolist() == ["pipe (FIFO)", "socket", "device"]
-
-
-@needs_links
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
-def test_no_permission(tmp_path):
-    """A file or folder that may not be opened is skipped."""
-    write(tmp_path, "corpus/a.txt", "A")
-    write(tmp_path, "corpus/b.txt", "B").chmod(0)
-    write(tmp_path, "corpus/x/c.txt", "C").parent.chmod(0)
-    try:
-        found = load(tmp_path)
-    finally:
-        (tmp_path / "corpus" / "x").chmod(0o700)
-    assert found.reasons == {"corpus/b.txt": "unreadable", "corpus/x/": "unreadable"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read, for every user")
-def test_unreadable(tmp_path):
-    """A file that fails while it is read is skipped with what the system says."""
-    write(tmp_path, "corpus/a.txt", "A")
-    found = load_all(
-        tmp_path,
-        {"s": {"path": "corpus/*"}, "m": {"path": "/proc/self/mem", "format": "txt"}},
-    )
-    assert found.reasons == {"/proc/self/mem": "unreadable"}
-    assert found.detail("unreadable") == "Input/output error"
-
-
-def test_vanished(tmp_path):
-    """A file that goes away between search and reading is skipped."""
-    path = write(tmp_path, "corpus/a.txt", "A")
-    within = find.search(study(tmp_path, {"s": {"path": "corpus/*"}}), tmp_path / "out")
-    (file,) = find.files(within.places[0], within)
-    path.unlink()
-    (skip,) = loading.of_file(file, within.places[0].source, 1, set())
-    assert (skip["reason"], skip["path"]) == ("vanished", "corpus/a.txt")
 
 
 @needs_links

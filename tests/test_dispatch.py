@@ -129,7 +129,7 @@ def test_the_budget_bounds_spend_and_worst_case_at_every_step(make_run, endpoint
 def test_a_lowered_budget_holds_back_what_is_planned(make_run, endpoint):
     """A shard planned under a larger budget is not sent under a smaller one, and later is."""
     run, before = make_run(), sending.batches_of(endpoint)
-    with sending.spoiled(endpoint, lambda *_: (429, {"error": {"message": "slow down"}})) as url:
+    with sending.spoiled(endpoint, busy) as url:
         progress = dispatch.advance(run, sending.service_at(endpoint, url, free=False), 1.0)
     assert progress.state == "waiting"
     to = sending.service_at(endpoint, free=False)
@@ -137,6 +137,17 @@ def test_a_lowered_budget_holds_back_what_is_planned(make_run, endpoint):
     assert dispatch.advance(run, to, 0.000001).reasons[0].startswith("$0.0000 spent, $0.006")
     assert sending.batches_of(endpoint).keys() == before.keys()
     assert sending.finish(run, to, 1.0).state == "done"
+
+
+def busy(method, path):
+    """A service that makes no batches now."""
+    posted = (method, path) == ("POST", "/v1/batches")
+    return (429, {"error": {"message": "Slow down"}}) if posted else None
+
+
+def full(method, path):
+    """A rule that takes no files and no batches for now."""
+    return (429, {"error": {"message": "slow down"}}) if method == "POST" else None
 
 
 def end_pause(run):
@@ -192,10 +203,6 @@ def test_a_final_refusal_stops_with_one_sentence_and_loses_nothing(
 def test_too_many_calls_are_a_pause(make_run, endpoint):
     """A 429 at create leaves the shard uploaded, with a minute's pause, and the run waits."""
     run = make_run()
-
-    def busy(method, path):
-        return (429, {"error": {"message": "Slow down"}}) if path == "/v1/batches" else None
-
     with sending.spoiled(endpoint, busy) as url:
         progress = dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
         again = dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
@@ -211,14 +218,14 @@ def test_too_many_calls_are_a_pause(make_run, endpoint):
 def test_a_pause_ends_also_when_the_clock_was_set_back(make_run, endpoint, hours, is_kept):
     """A pause of half an hour is kept; one of a day, which no refusal gives, is a wrong clock."""
     run = make_run()
-    with sending.spoiled(endpoint, lambda *_: (429, {"error": {"message": "wait"}})) as url:
+    with sending.spoiled(endpoint, busy) as url:
         dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
     until = (pd.Timestamp.now("UTC") + pd.Timedelta(hours=hours)).isoformat()
     with ledger.open_ledger(run.path("ledger.sqlite")) as book, ledger.writing(book):
         book.execute("UPDATE shards SET not_before = ?", (until,))
     dispatch.advance(run, sending.service_at(endpoint), 0.0)
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
-        assert (ledger.shards(book)[0]["state"] == "planned") == is_kept
+        assert (ledger.shards(book)[0]["state"] == "uploaded") == is_kept
 
 
 def test_the_canary_stops_a_study_whose_answers_would_be_empty(make_run, endpoint):
@@ -241,7 +248,8 @@ def test_a_model_without_batch_access_costs_at_most_its_canary(make_run, endpoin
 
     def deny(batch):
         if batch.get("model") == "gpt-6-luna":
-            return {**batch, "status": "failed", "errors": {"data": [fault]}}
+            shown = {"status": "failed", "errors": {"data": [fault]}, "request_counts": {}}
+            return {**batch, **shown, "output_file_id": None, "error_file_id": None}
         return batch
 
     def rule(method, path):
@@ -254,8 +262,8 @@ def test_a_model_without_batch_access_costs_at_most_its_canary(make_run, endpoin
             dispatch.canary(run, to, 0.0)
         assert sending.paid(endpoint, before).total() == 2 + 2
         progress = sending.finish(run, to)
-    assert (progress.state, progress.n_valid, progress.n_to_send) == ("stopped", 12, 4)
-    assert "2 x failed model_not_found" in progress.reasons[0]
+    assert (progress.state, progress.n_valid, progress.n_to_send) == ("stopped", 12, 6)
+    assert "x failed model_not_found no access" in progress.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -305,9 +313,6 @@ def test_requests_of_another_panel_are_named(make_run, endpoint):
 def test_what_the_study_no_longer_asks_is_withdrawn(make_run, endpoint):
     """A shard that waits for room is given up when the prompt changes, and asked on return."""
     run, before = make_run(), sending.batches_of(endpoint)
-
-    def busy(method, path):
-        return (429, {"error": {"message": "Slow down"}}) if path == "/v1/batches" else None
 
     with sending.spoiled(endpoint, busy) as url:
         dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
@@ -369,7 +374,7 @@ def test_outcomes_that_are_gone_are_not_paid_again(make_run, endpoint):
 def test_a_shard_file_that_changed_is_not_sent(make_run, endpoint):
     """A file that is not what was planned is written anew before it is uploaded."""
     run, before = make_run(), sending.batches_of(endpoint)
-    with sending.spoiled(endpoint, lambda *_: (429, {"error": {"message": "wait"}})) as url:
+    with sending.spoiled(endpoint, busy) as url:
         dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
     (path,) = run.path("shards").iterdir()
     path.write_bytes(path.read_bytes().replace(b"pleased", b"angered"))
@@ -383,7 +388,7 @@ def test_a_damaged_ledger_sends_nothing(make_run, endpoint):
     run = make_run()
     run.path("ledger.sqlite").write_bytes(b"this is no ledger" * 100)
     for step in (lambda: dispatch.advance(run, sending.service_at(endpoint), 0.0), None):
-        with pytest.raises(VotebookError, match=r"ledger.sqlite is damaged .* Put a copy back"):
+        with pytest.raises(VotebookError, match=r"ledger.sqlite is damaged .* check RUN"):
             step() if step else dispatch.status(run)
 
 

@@ -99,7 +99,7 @@ def test_the_exit_code_says_where_the_run_stands(state, code, capsys):
 def test_a_busy_run_ends_with_75(make_run, endpoint, capsys):
     """Another process holds the run: the error of its lock becomes the code for trying again."""
     run, to = make_run(), sending.service_at(endpoint)
-    with dispatch._holding(run), pytest.raises(BusyError) as error:
+    with dispatch.holding(run), pytest.raises(BusyError) as error:
         dispatch.advance(run, to, 0.0)
     assert command._failed(error.value) == command.BUSY
     assert "BusyError: " in capsys.readouterr().err

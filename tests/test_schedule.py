@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lib import dispatch, ledger, local_api, runs, schedule
 from lib.errors import StudyError, VotebookError
-from lib.schedule import cron, entry
+from lib.schedule import cron, entry, systemd
 
 OTHERS = b"# mine, with 50% and \xe9\n0 4 * * * /bin/true \\% a\\nb\r\n\nMAILTO=me\n\n\n"
 
@@ -65,6 +65,11 @@ def begin(run, service="local", run_id="0123456789abcdef"):
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
         ledger.bind(book, "service", service)
         ledger.bind(book, "run_id", run_id)
+
+
+def put(run, system=cron):
+    """The entry of a run, without the start by which `install` tries what a step will find."""
+    system.add(schedule._entry(run, 10))
 
 
 def tab(host):
@@ -152,7 +157,7 @@ def test_a_second_install_says_what_is_there(host, run):
 
 def test_an_entry_of_an_earlier_run_of_that_name_is_replaced(host, run):
     """It would remove itself at its first step and leave the new run without one."""
-    schedule.install(run)
+    put(run)
     shutil.rmtree(run.folder)
     again = sending.make_run(host / "guests", name="pilot")
     begin(again, run_id="fedcba9876543210")
@@ -165,8 +170,8 @@ def test_two_runs_have_an_entry_each(host, run):
     """Runs of one name in two folders, too: the mark is that of the folder."""
     other = sending.make_run(host / "guests", name="other")
     begin(other)
-    schedule.install(run)
-    schedule.install(other)
+    put(run)
+    put(other)
     assert len(entries_of(host)) == 2
     schedule.remove("pilot")
     (line,) = entries_of(host)
@@ -199,7 +204,7 @@ def test_without_any_system_there_is_still_watch(run, monkeypatch, tmp_path):
 def test_a_crontab_that_cannot_be_read_is_not_written(host, run):
     """A listing that fails is no empty crontab."""
     write_tab(host, OTHERS)
-    schedule.install(run)
+    put(run)
     before = tab(host)
     (host / "store" / "tab").chmod(0)
     program = host / "bin" / "crontab"
@@ -263,7 +268,6 @@ def test_addresses_and_proxies_go_along_and_secrets_do_not(monkeypatch):
     found = entry.carried()
     assert found["OPENAI_BASE_URL"] == "https://example.org/v1"
     assert "secret" not in str(found)
-    assert Path(found["VOTEBOOK_OUTPUTS"]).is_absolute()
 
 
 # --- what the line does ------------------------------------------------------------------------
@@ -293,7 +297,7 @@ def test_the_line_goes_on_until_the_run_is_done_and_removes_itself(host, run, se
 def test_a_stopped_run_ends_its_schedule(host, run, service):
     """A budget that is used up is for a person to settle."""
     dispatch.approve(run, 1e-9)
-    schedule.install(run)
+    put(run)
     assert run_entry(host) == 2
     assert entries_of(host) == []
     assert "stopped: 0 of 6 answered" in logged(run)
@@ -302,8 +306,8 @@ def test_a_stopped_run_ends_its_schedule(host, run, service):
 
 def test_a_busy_run_is_left_alone_in_silence(host, run):
     """Somebody watches it: no step, no log, and the entry stays."""
-    schedule.install(run)
-    with dispatch._holding(run):
+    put(run)
+    with dispatch.holding(run):
         assert run_entry(host) == 75
     assert logged(run) == ""
     assert len(entries_of(host)) == 1
@@ -312,7 +316,7 @@ def test_a_busy_run_is_left_alone_in_silence(host, run):
 def test_a_deleted_run_takes_its_entry_along(host, run):
     """The line itself does it, and leaves all other lines as they are."""
     write_tab(host, OTHERS)
-    schedule.install(run)
+    put(run)
     shutil.rmtree(run.folder)
     assert run_entry(host) == 0
     assert tab(host) == OTHERS
@@ -320,7 +324,7 @@ def test_a_deleted_run_takes_its_entry_along(host, run):
 
 def test_all_deleted_takes_the_entry_along_too(host, run):
     """The outputs and all."""
-    schedule.install(run)
+    put(run)
     shutil.rmtree(runs.outputs())
     run_entry(host)
     assert tab(host).strip() == b""
@@ -356,7 +360,7 @@ def test_the_witness_is_below_the_mount_point(folder, beside):
 
 def test_a_python_that_is_gone_is_silent(host, run):
     """The environment is being made anew, say: what was wrong stands beside the log, once."""
-    schedule.install(run)
+    put(run)
     write_tab(host, tab(host).replace(os.fsencode(sys.executable), b"/nowhere/python"))
     for _ in range(2):
         assert run_entry(host) == 127
@@ -369,7 +373,7 @@ def test_a_python_that_is_gone_is_silent(host, run):
 
 def test_a_run_of_another_id_is_not_touched(host, run):
     """A new run under an old name: the old entry ends and takes no step."""
-    schedule.install(run)
+    put(run)
     shutil.rmtree(run.folder)
     begin(sending.make_run(host / "guests", name="pilot"), run_id="another")
     assert run_entry(host) == 0
@@ -379,7 +383,7 @@ def test_a_run_of_another_id_is_not_touched(host, run):
 
 def test_a_run_without_a_ledger_has_no_schedule(host, run):
     """It cannot go on; that is said in its log."""
-    schedule.install(run)
+    put(run)
     run.path("ledger.sqlite").unlink()
     assert run_entry(host) == 0
     assert entries_of(host) == []
@@ -457,7 +461,8 @@ def test_a_crash_after_the_entry_is_written_doubles_nothing(host, run):
 
 def test_a_crash_after_the_entry_is_removed_leaves_none(host, run):
     """The record is behind the system, and follows it."""
-    schedule.install(run)
+    put(run)
+    schedule.status("pilot")
     killed = lib("schedule", "remove", "pilot", VOTEBOOK_CRASH="entry removed:1")
     assert killed.returncode == -signal.SIGKILL
     assert entries_of(host) == []
@@ -488,7 +493,7 @@ def test_systemd_has_a_timer_and_a_service(host, run):
     assert "OnUnitActiveSec=15min" in units[1].read_text()
     assert "SuccessExitStatus=3 75" in units[0].read_text()
     line = scheduling.of_systemd(units[0].read_text())
-    with dispatch._holding(run):
+    with dispatch.holding(run):
         done = scheduling.shell(line, scheduling.bare(host / "home"))
     assert (done.returncode, done.stdout, done.stderr) == (75, b"", b"")
     assert not schedule.install(run, 15)[1]
@@ -502,7 +507,7 @@ def test_systemd_has_a_timer_and_a_service(host, run):
 def test_a_deleted_run_takes_its_timer_along(host, run):
     """The units are deleted and the timer is stopped by the line itself."""
     use(host, "systemctl")
-    schedule.install(run)
+    put(run, systemd)
     unit = next((host / "home/.config/systemd/user").glob("*.service"))
     line = scheduling.of_systemd(unit.read_text())
     shutil.rmtree(run.folder)
@@ -515,7 +520,7 @@ def test_a_deleted_run_takes_its_timer_along(host, run):
 def test_units_without_their_timer_are_no_entry(host, run):
     """A crash between the files and the start: install goes through with it."""
     use(host, "systemctl")
-    schedule.install(run)
+    put(run, systemd)
     (host / "systemctl" / f"{entry.mark(run.folder.resolve())}.timer").unlink()
     assert schedule.held("pilot") == []
     assert schedule.install(run)[1]
@@ -524,7 +529,7 @@ def test_units_without_their_timer_are_no_entry(host, run):
 
 def test_an_entry_elsewhere_is_not_doubled(host, run):
     """Installed with cron, and systemd works now: the one in cron is found."""
-    schedule.install(run)
+    put(run)
     use(host, "systemctl")
     assert not schedule.install(run)[1]
     with pytest.raises(StudyError, match="every 10 min by cron"):
@@ -540,7 +545,7 @@ def test_launchd_has_an_agent(host, run):
     (agent,) = (host / "home/Library/LaunchAgents").iterdir()
     line = scheduling.of_launchd(agent.read_bytes())
     assert b"<integer>1200</integer>" in agent.read_bytes()
-    with dispatch._holding(run):
+    with dispatch.holding(run):
         done = scheduling.shell(line, scheduling.bare(host / "home"))
     assert (done.returncode, done.stdout, done.stderr) == (75, b"", b"")
     assert schedule.held("pilot") == [made]

@@ -1,9 +1,11 @@
 """The client's faults as ServiceError, over HTTP: how often it calls, what it says and hides."""
 
 import contextlib
+import http.server
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -195,30 +197,72 @@ def test_the_key_stands_in_no_message(answering, said):
     assert "Set OPENAI_API_KEY" in told
 
 
-@pytest.mark.parametrize("log", ["", "debug"])
-def test_the_log_of_the_client_holds_no_key(answering, shard, log):
-    """A whole exchange with OPENAI_LOG=debug prints no key, in a process of its own."""
-    to, _ = answering(401, {"error": {"message": f"wrong key {KEY}"}})
-    code = """
-import pathlib, sys
+EXCHANGE = """
+import logging, pathlib, sys
+if sys.argv[3]:
+    logging.basicConfig(level=logging.DEBUG)
 from lib import service
-to = service.connect("openai")
-for call in (service.batches, lambda to: [service.upload(to, pathlib.Path(sys.argv[1]), "s")]):
+to = service.connect(sys.argv[1])
+for call in (service.batches, lambda to: [service.upload(to, pathlib.Path(sys.argv[2]), "s")]):
     try:
         list(call(to))
     except service.ServiceError as error:
         print(error)
+print(to, [to.client], vars(to.facts))
+service.retrieve(to, "batch_x")
 """
-    env = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": str(to.client.base_url), "OPENAI_LOG": log}
+
+
+@pytest.mark.parametrize("name", ["openai", "azure"])
+@pytest.mark.parametrize("log", ["", "debug"])
+def test_no_log_and_no_traceback_holds_the_key(answering, shard, name, log):
+    """A whole exchange, with every logger of the client and its transport at debug, that ends in an
+    uncaught exception: no key in what a process of its own prints.
+    """
+    to, _ = answering(401, {"error": {"message": f"wrong key {KEY}"}})
+    url = str(to.client.base_url)
+    env = {"OPENAI_API_KEY": KEY, "AZURE_OPENAI_API_KEY": KEY, "OPENAI_LOG": log}
+    env |= {"OPENAI_BASE_URL": url, "AZURE_OPENAI_ENDPOINT": url}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(shard)],
+        [sys.executable, "-c", EXCHANGE, name, str(shard), log],
         env=env,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
     assert done.stdout.count("answered 401: wrong key [key]") == 2
+    assert "lib.errors.ServiceError: " in done.stderr
+    assert ("DEBUG" in done.stderr) is bool(log)
     assert "Canary" not in done.stdout + done.stderr.replace(f"wrong key {KEY}", "")
+
+
+def test_a_key_in_a_header_of_its_own_follows_no_redirect(answering, monkeypatch):
+    """The client holds back only Authorization from another host: the call ends at the redirect."""
+    elsewhere, calls = answering(200, {"object": "list", "data": []})
+    target = str(elsewhere.client.base_url)
+
+    class Moved(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(307)
+            self.send_header("location", f"{target}batches")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moved)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    to = service.connect("azure")
+    with pytest.raises(ServiceError, match="answered 307"):
+        list(service.batches(to))
+    assert calls == []
+    to.client.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_a_page_of_html_is_no_message(answering):

@@ -79,6 +79,7 @@ def test_an_own_file_changes_and_adds(own):
         ({"own": {**OWN, "base_url": None}}, None, "needs base_url or base_url_variable"),
         ({"own": {**OWN, "limit_pattern": "[0-9]+"}}, 6, "one group for the number"),
         ({"own": {**OWN, "limit_pattern": "(["}}, 6, "one group for the number"),
+        ({"own": {**OWN, "free": True}}, 5, "only the local service is free"),
         ({"own": 3}, 2, "'own' in services is 3"),
     ],
 )

@@ -172,8 +172,8 @@ def _probe(made: Entry, by: str) -> None:
     """
     if not SYSTEMS[by].works():
         raise VotebookError(f"{by} does not work here. Without --by, what works is taken.")
-    settings = {**SYSTEMS[by].environment(), **made.environment, "PYTHONPATH": str(runs.ROOT)}
-    done = entries.call(entries.command(made, "--probe"), environment=settings, cwd=made.folder)
+    environment = {**SYSTEMS[by].environment(), **entries.settings(made)}
+    done = entries.call(entries.command(made, "--probe"), environment=environment, cwd=made.folder)
     if done.returncode:
         what = f"started by {by}, without this shell's environment, a step would not work"
         fix = "Or leave `watch` running in a shell that has what is missing."

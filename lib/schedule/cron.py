@@ -36,7 +36,9 @@ def add(entry: Entry) -> None:
     n_bytes = len(os.fsencode(command))
     if n_bytes > LONGEST_BYTES:
         what = f"the entry would have {n_bytes:,} bytes, and cron takes {LONGEST_BYTES}: the paths"
-        raise StudyError(f"{what} are too long. Set VOTEBOOK_OUTPUTS to a shorter one.")
+        raise StudyError(
+            f"{what} are too long. Move the workspace or VOTEBOOK_OUTPUTS to shorter ones."
+        )
     before = _read()
     if before and not before.endswith(b"\n"):
         before += b"\n"
@@ -58,16 +60,15 @@ def removal(mark: str) -> str:
     A listing that fails writes nothing. The mark behind the listing keeps empty lines at its end
     from being lost, and goes with the entry.
     """
-    tab = entries.quoted(entries.program("crontab"))
-    listing = f"l=$({tab} -l && echo {mark})"
-    return f"{listing} && printf \\%s\\\\n \"$l\" | LC_ALL=C sed '/{mark}$/d' | {tab} -"
+    listing = f"l=$(crontab -l && echo {mark})"
+    return f"{listing} && printf \\%s\\\\n \"$l\" | LC_ALL=C sed '/{mark}$/d' | crontab -"
 
 
 def _when(every_minutes: int, mark: str) -> str:
     """The times of an entry; the mark shifts them, so that not all runs ask at one moment.
 
     >>> _when(10, "votebook-0000000000a7"), _when(120, "votebook-0000000000a7")
-    ('7-59/10 * * * *', '47 1-23/2 * * *')
+    ('7-59/10 * * * *', '47 0-23/2 * * *')
     """
     shift = int(mark.removeprefix("votebook-"), 16) % every_minutes
     hours, minute = every_minutes // 60, shift % 60
@@ -91,7 +92,7 @@ def _lines(tab: bytes) -> list[bytes]:
 
 
 def _listing() -> subprocess.CompletedProcess:
-    return entries.call([entries.program("crontab"), "-l"])
+    return entries.call(["crontab", "-l"])
 
 
 def _is_empty(listing: subprocess.CompletedProcess) -> bool:
@@ -107,4 +108,4 @@ def _read() -> bytes:
 
 
 def _write(tab: bytes) -> None:
-    entries.must([entries.program("crontab"), "-"], tab)
+    entries.must(["crontab", "-"], tab)

@@ -20,6 +20,8 @@ from lib.errors import StudyError, VotebookError
 # What a step needs and a bare environment lacks; none of it is a secret.
 _CARRIED = ("OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 _CARRIED += ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROGRAMS, _BARE_PATH = ("crontab", "systemctl", "launchctl"), ("/usr/bin", "/bin")
+_PARENT = '"$(dirname "$r")"'
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,7 @@ def mark(folder: Path) -> str:
 def carried() -> dict[str, str]:
     """The variables that an entry takes along. An address with a password in it is left out."""
     found = {name: os.environ[name] for name in _CARRIED if os.environ.get(name)}
-    kept = {name: value for name, value in found.items() if "@" not in value}
-    return {**kept, "VOTEBOOK_OUTPUTS": str(runs.outputs().resolve())}
+    return {name: value for name, value in found.items() if "@" not in value}
 
 
 def command(entry: Entry, *options: str) -> list[str]:
@@ -56,14 +57,24 @@ def command(entry: Entry, *options: str) -> list[str]:
     return [*python, f"--scheduled={entry.run_id}", *options, "--", entry.run_name]
 
 
+def settings(entry: Entry) -> dict[str, str]:
+    """All that the command of an entry gets beside the system's own variables."""
+    places = {"VOTEBOOK_OUTPUTS": str(entry.folder.parent), "PYTHONPATH": str(runs.ROOT)}
+    return {**entry.environment, **places}
+
+
 def line(entry: Entry, removal: str) -> str:
-    """The line of shell: one step where the folder is, `removal` where it is gone for good."""
-    settings = {**entry.environment, "PYTHONPATH": str(runs.ROOT)}
-    words = ["env", *(f"{name}={value}" for name, value in settings.items()), *command(entry)]
-    step = f"cd {quoted(entry.folder)} && exec {' '.join(map(quoted, words))} >schedule.err 2>&1"
+    """The line of shell: one step where the folder is, `removal` where it is gone for good.
+
+    Each path stands in it once, because cron takes no long lines.
+    """
+    given = {**settings(entry), "VOTEBOOK_OUTPUTS": ""}
+    words = [f"{name}={quoted(value) if value else _PARENT}" for name, value in given.items()]
+    words += map(quoted, command(entry))
+    step = f'cd "$r" && exec env {" ".join(words)} >schedule.err 2>&1'
     beside = witness(entry.folder)
     gone = f" elif [ -d {quoted(beside)} ]; then {removal};" if beside else ""
-    whole = f"if [ -d {quoted(entry.folder)} ]; then {step};{gone} fi"
+    whole = f'r={quoted(entry.folder)}; {_path()}if [ -d "$r" ]; then {step};{gone} fi'
     return f"{{ {whole}; }} >/dev/null 2>&1 # {entry.title}, {mark(entry.folder)}"
 
 
@@ -98,11 +109,6 @@ def quoted(word: str | Path) -> str:
     return r"\%".join(pieces) or "''"
 
 
-def program(name: str) -> str:
-    """Where a program of the system is; its bare name when it is not here."""
-    return shutil.which(name) or name
-
-
 def call(
     words: Sequence[str | Path],
     given: bytes | None = None,
@@ -128,7 +134,7 @@ def said(done: subprocess.CompletedProcess) -> str:
     """What a program says against what it was asked, on one line; nothing when it ended well."""
     if not done.returncode:
         return ""
-    words = " ".join(done.stderr.decode(errors="replace").split())[:400]
+    words = " ".join(done.stderr.decode(errors="replace").split())[-400:]
     return f"{Path(str(done.args[0])).name} ended with {done.returncode}: {words}".rstrip(": ")
 
 
@@ -138,3 +144,10 @@ def must(words: Sequence[str | Path], given: bytes | None = None) -> bytes:
     if done.returncode:
         raise VotebookError(f"{said(done)}.")
     return done.stdout
+
+
+def _path() -> str:
+    """What puts the programs of the system on the path, where cron's own has not got them."""
+    found = {str(Path(where).parent) for name in _PROGRAMS if (where := shutil.which(name))}
+    places = sorted(found - {*_BARE_PATH})
+    return f'export PATH={quoted(":".join(places))}:"$PATH"; ' if places else ""

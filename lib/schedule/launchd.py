@@ -40,7 +40,7 @@ def add(entry: Entry) -> None:
     }
     with runs.replacing(_file(mark)) as part:
         part.write_bytes(plistlib.dumps(agent))
-    entries.must([_program(), "bootstrap", _domain(), _file(mark)])
+    entries.must(["launchctl", "bootstrap", _domain(), _file(mark)])
 
 
 def remove(mark: str) -> None:
@@ -52,8 +52,7 @@ def remove(mark: str) -> None:
 
 def removal(mark: str) -> str:
     """The same in shell."""
-    program, path = entries.quoted(_program()), entries.quoted(_file(mark))
-    return f"rm -f {path}; {program} bootout {_domain()}/{mark}"
+    return f"rm -f {entries.quoted(_file(mark))}; launchctl bootout {_domain()}/{mark}"
 
 
 def _file(mark: str) -> Path:
@@ -65,8 +64,4 @@ def _domain() -> str:
 
 
 def _ask(*words: str) -> subprocess.CompletedProcess:
-    return entries.call([_program(), *words])
-
-
-def _program() -> str:
-    return entries.program("launchctl")
+    return entries.call(["launchctl", *words])

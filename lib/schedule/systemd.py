@@ -8,6 +8,7 @@ from lib import runs
 from lib.schedule import entry as entries
 from lib.schedule.entry import Entry
 
+_SHELL = "systemctl --user"
 _SERVICE = """\
 [Unit]
 Description={title}
@@ -45,7 +46,7 @@ def environment() -> dict[str, str]:
 
 def lingers() -> bool:
     """Whether the user's manager goes on when the user is logged out."""
-    words = [entries.program("loginctl"), "show-user", str(os.getuid()), "--property=Linger"]
+    words = ["loginctl", "show-user", str(os.getuid()), "--property=Linger"]
     return entries.call(words).stdout.strip() == b"Linger=yes"
 
 
@@ -67,8 +68,8 @@ def add(entry: Entry) -> None:
     for path, text in zip(_files(mark), texts, strict=True):
         with runs.replacing(path) as part:
             part.write_text(text, encoding="utf-8")
-    entries.must([*_manager(), "daemon-reload"])
-    entries.must([*_manager(), "enable", "--now", f"{mark}.timer"])
+    entries.must([*_SHELL.split(), "daemon-reload"])
+    entries.must([*_SHELL.split(), "enable", "--now", f"{mark}.timer"])
 
 
 def remove(mark: str) -> None:
@@ -82,9 +83,8 @@ def remove(mark: str) -> None:
 
 def removal(mark: str) -> str:
     """The same in shell."""
-    manager = " ".join(entries.quoted(word) for word in _manager())
     paths = " ".join(entries.quoted(path) for path in _files(mark))
-    return f"{manager} disable --now {mark}.timer; rm -f {paths}; {manager} daemon-reload"
+    return f"{_SHELL} disable --now {mark}.timer; rm -f {paths}; {_SHELL} daemon-reload"
 
 
 def _files(mark: str) -> tuple[Path, Path]:
@@ -105,8 +105,4 @@ def _unit_word(text: str) -> str:
 
 
 def _ask(*words: str) -> subprocess.CompletedProcess:
-    return entries.call([*_manager(), *words])
-
-
-def _manager() -> list[str]:
-    return [entries.program("systemctl"), "--user"]
+    return entries.call([*_SHELL.split(), *words])

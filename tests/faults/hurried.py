@@ -1,4 +1,4 @@
-"""A local service and runs that live ten minutes in a second, and the service's word on each run."""
+"""A local service and runs that live ten minutes in a second, and the service's word on them."""
 
 import contextlib
 import math

@@ -363,7 +363,7 @@ def unrecovered(case):
             yield Violation("I14", f"exit code {end['code']} after: {last(end)!r}")
         if end["code"] in (1, -11, -6) or "Traceback" in end["said"]:
             yield Violation("I14", f"a traceback, exit code {end['code']}: {end['said'][-600:]}")
-            return
+            break
     if case.ends[-1]["code"] != DONE:
         codes = [end["code"] for end in case.ends]
         yield Violation("I12", f"not done after {codes}: {case.ends[-1]['said'][-300:]}")

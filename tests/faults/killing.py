@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import judge
+import naive
 import pytest
 import sending
 
@@ -110,8 +111,12 @@ def stop(endpoint):
 
 
 @contextlib.contextmanager
-def place():
-    """A place for runs, and all that goes with it; nothing of it stays."""
+def place(before=()):
+    """A place for runs, and all that goes with it; nothing of it stays.
+
+    `before` is a command that begins the process which does commands, such as one that gives it
+    file systems of its own; {folder} in it is the place's folder.
+    """
     memory = "/dev/shm"
     folder = Path(
         tempfile.mkdtemp(prefix="vb-", dir=memory if os.access(memory, os.W_OK) else None)
@@ -123,8 +128,9 @@ def place():
         "OPENAI_API_KEY": SECRET,
         "VOTEBOOK_OUTPUTS": str(folder),
     }
+    before = [word.format(folder=folder) for word in before]
     driver = subprocess.Popen(
-        [sys.executable, str(HERE / "stepping.py")],
+        [*before, sys.executable, str(HERE / "stepping.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -215,6 +221,7 @@ FAULTS = {
 }
 FAULTY_SHARE = 0.7
 MAX_KILLS, MAX_CALM = 12, 8
+CALM = {"kill_after": 20.0}  # what hangs so long is not coming back
 LONGEST_LIFE = 0.25  # seconds; a run that nobody kills takes about twice as long
 
 
@@ -273,8 +280,44 @@ def _kill_until_done(at, command, chance):
         is_killed = len(ends) < MAX_KILLS
         if len(ends) > MAX_KILLS:
             judge.switch(at.endpoint)
-        more = {"kill_after": chance.uniform(0.0, LONGEST_LIFE)} if is_killed else {}
+        more = {"kill_after": chance.uniform(0.0, LONGEST_LIFE)} if is_killed else CALM
         ends += at.ask({**command, **more})
         if ends[-1]["code"] == 0:
             break
     return ends
+
+
+def disturb_often(places, seed, n_kills):
+    """Runs, disturbed until there were at least so many kills in all."""
+    found = []
+    while (n_left := n_kills - sum(one.n_kills for one in found)) > 0:
+        n_runs = max(len(places), n_left // MAX_KILLS)
+        seeds = [f"{seed} {len(found) + n}" for n in range(n_runs)]
+        found += spread(places, seeds, disturb)
+    return found
+
+
+def disturb_naive(at, seed):
+    """The same for the naive client: kills, faults, and the same command until it is done."""
+    chance = random.Random(seed)
+    fault = chance.choice(list(FAULTS)) if chance.random() < FAULTY_SHARE else ""
+    run = at.copy("small shards")
+    before = judge.look(at.endpoint)
+    if fault:
+        judge.switch(at.endpoint, chance.randrange(1 << 30), **{fault: FAULTS[fault]})
+    ends = _kill_until_done(at, at.command(run, "naive"), chance)
+    judge.switch(at.endpoint)
+    found = judged_naively(at, run, before)
+    n_requests, n_rows = run.table("requests")["key"].nunique(), len(set(naive.results(run)))
+    shutil.rmtree(run.folder.parent)
+    return Disturbed(seed, "naive", fault, ends, found, n_requests, n_rows)
+
+
+def judged_naively(at, run, before):
+    """The violations that can be found without a ledger: paid twice, lost, doubled, orphans."""
+    seen, rows = judge.since(before, at.endpoint), naive.results(run)
+    known = {one[kind] for one in naive.read(run).values() for kind in ("file", "batch")}
+    gone = set(judge.answers(seen)) - set(rows)
+    lost = [judge.Violation("I2", f"{len(gone)} answers were paid and are lost")] if gone else []
+    twice, doubled = judge.paid_twice(seen), judge.doubled(rows)
+    return [*twice, *lost, *doubled, *judge.orphans(seen, known)]

@@ -12,7 +12,7 @@ import openai
 
 from lib import prompts, runs
 
-CHUNK = 3
+CHUNK = 2
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 

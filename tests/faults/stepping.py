@@ -3,13 +3,15 @@
 Reads a JSON array of commands a line, runs them side by side, and writes how each of them ended.
 A command has `do` (a function of `WORK`), `outputs`, `study` and what that function needs; `crash`
 is what VOTEBOOK_CRASH says; `kill_after` is how many seconds it lives, `signal` what ends it then,
-`wait` how long it is held back, and `max_bytes` how large a file may become.
+`after` a file that must be there before it begins, `wait` how long it is held back then, and
+`max_bytes` how large a file may become.
 
 Time runs faster for all of them, by one factor, so that the graces and pauses of a paid service
 are lived through: see `fast_clock`.
 """
 
 import functools
+import importlib
 import json
 import os
 import resource
@@ -17,9 +19,9 @@ import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import duckdb  # noqa: F401 - imported once here and not in each child
-import httpcore2  # noqa: F401
 import naive
 import openai.resources.batches
 import openai.resources.files
@@ -46,6 +48,9 @@ from lib import (
 )
 from lib.errors import BusyError, VotebookError
 from lib.service import Service
+
+# The transport under the client, loaded once and not in each child.
+importlib.import_module("httpcore2")
 
 DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
 SPEED = 300  # 120 seconds of grace are 0.4 here, and a pause of an hour is 12
@@ -159,6 +164,8 @@ def begin(asked, said):
     if asked.get("max_bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["max_bytes"], asked["max_bytes"]))
+    while asked.get("after") and not Path(asked["after"]).exists():
+        time.sleep(0.002)
     time.sleep(asked.get("wait", 0.0))
     try:
         with clock.running(fast_clock()):

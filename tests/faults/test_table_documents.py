@@ -1,4 +1,4 @@
-"""Faults of documents, D01 to D28: what lies in a corpus, and in which column of the census it ends.
+"""Faults of documents, D01 to D28: what lies in a corpus, and where in the census it ends.
 
 Every row is a corpus of real files, loaded as notebook 01 does. Nothing is skipped in silence: each
 name that is seen is used, or stands in skipped.parquet with a reason, and the sums close.
@@ -67,8 +67,7 @@ def zipped(name):
 
 def of_bytes(folder):
     """A name whose bytes are no text in any usual encoding."""
-    path = os.path.join(os.fsencode(folder), b"caf\xe9.txt")
-    Path(os.fsdecode(path)).write_text("A name of bytes.", encoding="utf-8")
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("A name of bytes.", encoding="utf-8")
 
 
 def looped(folder):
@@ -101,7 +100,9 @@ TABLE = [
     Row("D05", {"a.txt": " \n\t\u2003\u3000"}, [], {"a.txt": "empty"}, "no text"),
     Row("D05", {"a.jsonl": '\n \n{"text": " "}\n'}, [], {"a.jsonl#3": "empty"}, "no text"),
     Row("D05", {"a.jsonl": "\n \n"}, [], {"a.jsonl": "empty"}, "there is no record in it"),
-    Row("D06", {"a.txt": b"caf\xe9s"}, [], {"a.txt": "not decodable"}, "byte 3 (0xe9) is not utf-8"),
+    Row(
+        "D06", {"a.txt": b"caf\xe9s"}, [], {"a.txt": "not decodable"}, "byte 3 (0xe9) is not utf-8"
+    ),
     Row(
         "D06",
         {"a.jsonl": b'{"text": "one"}\n{"text": "tw\xff"}\n{"text": "three"}\n'},
@@ -110,7 +111,9 @@ TABLE = [
         "byte 12 of the record (0xff)",
     ),
     Row("D06", {"a.csv": b"text\none\ntw\xe9\n"}, ["one"], {"a.csv#2": "not decodable"}),
-    Row("D07", {"a.txt": "é€".encode("utf-16"), "b.csv": "text\nü\n".encode("utf-16")}, ["é€", "ü"]),
+    Row(
+        "D07", {"a.txt": "é€".encode("utf-16"), "b.csv": "text\nü\n".encode("utf-16")}, ["é€", "ü"]
+    ),
     Row("D07", {"a.txt": "no mark".encode("utf-16-le")}, [], {"a.txt": "not decodable"}, "are NUL"),
     Row("D08", {"a.txt": "\ufeffé", "b.csv": "\ufefftext\nü\n"}, ["é", "ü"]),
     Row("D08", {"a.json": '\ufeff{"text": "é"}', "b_text.json": "\ufeff" + pages("ü")}, ["é", "ü"]),
@@ -118,35 +121,88 @@ TABLE = [
     Row("D09", {"a.txt": "café".encode("latin-1")}, ["café"], source={"encoding": "latin-1"}),
     Row("D10", {"a.txt": gzip.compress(b"packed")}, [], {"a.txt": "not decodable"}, "add .gz to"),
     Row("D11", {"a.json.gz": '{"text": "one"}', "b_text.json.gz": pages("two")}, ["one", "two"]),
-    Row("D12", {"a.txt": "one\x00 text of forty characters, at the least"}, ["one text of forty characters, at the least"]),
-    Row("D12", {"a.txt": "o\x00n\x00e\x00"}, [], {"a.txt": "not decodable"}, "3 of 6 characters are NUL"),
+    Row(
+        "D12",
+        {"a.txt": "one\x00 text of forty characters, at the least"},
+        ["one text of forty characters, at the least"],
+    ),
+    Row(
+        "D12",
+        {"a.txt": "o\x00n\x00e\x00"},
+        [],
+        {"a.txt": "not decodable"},
+        "3 of 6 characters are NUL",
+    ),
     Row(
         "D13",
-        {"a.jsonl.gz": b'{"text": "one"}\n{"text": "' + bytes(100_000_000) + b'"}\n{"text": "two"}\n'},
+        {
+            "a.jsonl.gz": b'{"text": "one"}\n{"text": "'
+            + bytes(100_000_000)
+            + b'"}\n{"text": "two"}\n'
+        },
         ["one", "two"],
         {"a.jsonl.gz#2": "too large"},
         "a line of more than 67,108,864 characters",
     ),
-    Row("D14", {"a.txt": "word " * 120}, ["word " * 49 + "word", "word " * 49 + "word", "word " * 19 + "word"], items={"max_tokens": 50}),
-    Row("D14", {"a.txt": "word " * 120}, [], {"a.txt": "too long"}, "at most 50 are allowed", items={"max_tokens": 50, "long": "refuse"}),
+    Row(
+        "D14",
+        {"a.txt": "word " * 120},
+        ["word " * 49 + "word", "word " * 49 + "word", "word " * 19 + "word"],
+        items={"max_tokens": 50},
+    ),
+    Row(
+        "D14",
+        {"a.txt": "word " * 120},
+        [],
+        {"a.txt": "too long"},
+        "at most 50 are allowed",
+        items={"max_tokens": 50, "long": "refuse"},
+    ),
     Row("D15", {"a.txt": "a\u2028b\u2029c\u0085d"}, ["a\u2028b\u2029c\u0085d"]),
-    Row("D15", {"a.jsonl": '{"text": "a\u2028b\u2029c\u0085d"}\n{"text": "e"}\n'}, ["a\u2028b\u2029c\u0085d", "e"]),
+    Row(
+        "D15",
+        {"a.jsonl": '{"text": "a\u2028b\u2029c\u0085d"}\n{"text": "e"}\n'},
+        ["a\u2028b\u2029c\u0085d", "e"],
+    ),
     Row("D15", {"a.csv": "text\na\u2028b\u2029c\u0085d\ne\n"}, ["a\u2028b\u2029c\u0085d", "e"]),
     Row("D16", {"a.jsonl": r'{"text": "ab\ud800c"}'}, [], {"a.jsonl#1": "not encodable"}, "U+D800"),
     Row("D16", {"a.json": r'{"text": "\ud83c\udf5c"}'}, ["🍜"]),
     Row("D17", {"a.json": '{"text": "x'}, [], {"a.json": "malformed"}, "JSON, line 1, column 10"),
     Row("D17", {"a.jsonl": '{"text": "one"}\n{\n'}, ["one"], {"a.jsonl#2": "malformed"}),
-    Row("D17", {"a.json": '{"Text": "x"}'}, [], {"a.json": "no text member"}, 'Did you mean "Text"?'),
-    Row("D17", {"a.jsonl": '{"text": 7}\n[]'}, [], {"a.jsonl#1": "text of another type", "a.jsonl#2": "no text member"}),
+    Row(
+        "D17", {"a.json": '{"Text": "x"}'}, [], {"a.json": "no text member"}, 'Did you mean "Text"?'
+    ),
+    Row(
+        "D17",
+        {"a.jsonl": '{"text": 7}\n[]'},
+        [],
+        {"a.jsonl#1": "text of another type", "a.jsonl#2": "no text member"},
+    ),
     Row("D18", {"a.json": DEEP}, [], {"a.json": "malformed"}, "nested too deeply"),
     Row("D18", {"a.jsonl": DEEP + '\n{"text": "one"}'}, ["one"], {"a.jsonl#1": "malformed"}),
     Row("D18", {"a.json": DIGITS}, [], {"a.json": "malformed"}, "too many digits"),
-    Row("D19", {"h.txt": GOOD, "i.csv": f"text\n{GOOD}\n"}, [], {"h.txt": "duplicate", "i.csv#1": "duplicate"}, "the same text as s/good.txt, which is kept"),
+    Row(
+        "D19",
+        {"h.txt": GOOD, "i.csv": f"text\n{GOOD}\n"},
+        [],
+        {"h.txt": "duplicate", "i.csv#1": "duplicate"},
+        "the same text as s/good.txt, which is kept",
+    ),
     Row("D20", {"x/a.txt": "one", "y/a.txt": "two"}, ["one", "two"]),
-    Row("D20", {"a.txt": "one", "A.txt": "two", NFC: "three", NFD: "four"}, ["two", "one", "four", "three"]),
+    Row(
+        "D20",
+        {"a.txt": "one", "A.txt": "two", NFC: "three", NFD: "four"},
+        ["two", "one", "four", "three"],
+    ),
     Row(
         "D21",
-        {"new\nline.txt": "one", "-rf.txt": "two", "a" * 251 + ".txt": "three", "a..b.txt": "four", "..x.txt": "x"},
+        {
+            "new\nline.txt": "one",
+            "-rf.txt": "two",
+            "a" * 251 + ".txt": "three",
+            "a..b.txt": "four",
+            "..x.txt": "x",
+        },
         ["two", "four", "three", "one"],
         {"..x.txt": "hidden or system file"},
     ),
@@ -156,10 +212,20 @@ TABLE = [
         "D23",
         leading_out,
         [],
-        {"all/": "outside the corpus by link", "key.txt": "outside the corpus by link", "none.txt": "unreadable"},
+        {
+            "all/": "outside the corpus by link",
+            "key.txt": "outside the corpus by link",
+            "none.txt": "unreadable",
+        },
     ),
     Row("D24", no_files, [], {"pipe.txt": "not a file", "socket.txt": "not a file"}),
-    Row("D25", {"a.zip": zipped("../../out.txt")}, [], {"a.zip": "unknown format"}, "no reader for .zip"),
+    Row(
+        "D25",
+        {"a.zip": zipped("../../out.txt")},
+        [],
+        {"a.zip": "unknown format"},
+        "no reader for .zip",
+    ),
     Row("D25", {"a.txt.gz": bytes(BEYOND)}, [], {"a.txt.gz": "too large"}, "67,108,864 bytes"),
     Row(
         "D26",
@@ -172,7 +238,11 @@ TABLE = [
         "D26",
         {"a_text.json": pages("one"), "b.txt": "missed", "x/c.csv": "text\nmissed\n"},
         ["one"],
-        {"b.txt": "not in any source", "x/c.csv": "not in any source", "good.txt": "not in any source"},
+        {
+            "b.txt": "not in any source",
+            "x/c.csv": "not in any source",
+            "good.txt": "not in any source",
+        },
         source={"path": "corpus/**/*_text.json"},
     ),
     Row("D28", {"a.csv": 'id,text\r1,one\r2,"two,\rthree"\r'}, ["one", "two,\nthree"]),
@@ -197,7 +267,10 @@ def test_a_fault_of_documents_ends_as_the_table_says(row, tmp_path):
     kept = [] if "good.txt" in row.skipped else [GOOD]
     assert sorted(found.texts) == sorted([*row.texts, *kept])
     assert found.reasons == {f"corpus/{name}": reason for name, reason in row.skipped.items()}
-    assert any(row.detail in str(detail) for detail in [*found.skipped["detail"], row.detail * (not row.skipped)])
+    assert any(
+        row.detail in str(detail)
+        for detail in [*found.skipped["detail"], row.detail * (not row.skipped)]
+    )
 
 
 @contextlib.contextmanager
@@ -238,6 +311,14 @@ def test_d01_what_fails_while_it_is_read_is_skipped(tmp_path):
     assert (found.texts, found.reasons) == ([GOOD], {"/proc/self/mem": "unreadable"})
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="devices of Unix")
+def test_d24_a_device_is_not_opened(tmp_path):
+    """A device, named by its path, is no file."""
+    corpora.write(tmp_path, "corpus/good.txt", GOOD)
+    found = corpora.load_all(tmp_path, {"s": {"path": "corpus/*"}, "d": {"path": "/dev/zero"}})
+    assert (found.texts, found.reasons) == ([GOOD], {"/dev/zero": "not a file"})
+
+
 def meanwhile(folder, change):
     """Load a corpus of a.txt, b.txt and c.txt; `change` happens when a.txt has been read."""
     corpora.write(folder, "corpus/a.txt", "long " * 1_000_000)
@@ -261,7 +342,7 @@ def meanwhile(folder, change):
 
 
 def test_d02_a_file_that_vanishes_after_it_was_found_is_skipped(tmp_path):
-    """b.txt is deleted when the folder has been listed and a.txt was read: it stands as vanished."""
+    """b.txt is deleted when the folder was listed and a.txt was read: it stands as vanished."""
     found = meanwhile(tmp_path, (tmp_path / "corpus" / "b.txt").unlink)
     assert found.reasons == {"corpus/b.txt": "vanished"}
     assert found.texts[1:] == ["c.txt"]
@@ -275,6 +356,7 @@ def test_d03_a_file_that_changes_after_it_was_found_is_what_was_read(tmp_path):
     assert row["text"] == "changed"
     assert row["sha256"] == hashlib.sha256(b"changed").hexdigest()
     path.write_text("again")
+    (tmp_path / "corpus" / "a.txt").unlink()
     again = corpora.load(tmp_path).documents.set_index("item").loc["s/b.txt"]
     assert (row["text"], again["text"]) == ("changed", "again")
 
@@ -290,7 +372,7 @@ def test_d03_what_was_estimated_is_what_is_sent(make_run, endpoint):
 
 
 def test_d14_what_no_model_can_hold_is_left_for_people(make_run, tmp_path):
-    """150,000 tokens for a model that holds 128,000: refused by the service, unpaid, with advice."""
+    """150,000 tokens for a model that holds 128,000: refused, unpaid, shown with advice."""
     service = hurried.start(tmp_path / "service", "--tier=5")
     annotators = {"four": {"model": "gpt-4o"}}
     run = make_run(
@@ -300,7 +382,8 @@ def test_d14_what_no_model_can_hold_is_left_for_people(make_run, tmp_path):
         max_failure_share=0.5,
         tier=5,
     )
-    progress = dispatch.follow(run, hurried.service_at(service), 10.0, 1 / 60)
+    with hurried.time_flies():
+        progress = dispatch.follow(run, hurried.service_at(service), 10.0, hours=2)
     os.kill(service["pid"], signal.SIGTERM)
     assert (progress.state, progress.n_valid, progress.n_left) == ("done", 2, 1)
     (fault,) = accounts.faults(run).to_dict("records")
@@ -310,7 +393,7 @@ def test_d14_what_no_model_can_hold_is_left_for_people(make_run, tmp_path):
 
 @pytest.mark.parametrize("value", ["", "null", "None", "n/a"])
 def test_d27_gold_without_values_is_refused_with_its_line(value, tmp_path):
-    """Labels of which none says anything measure nothing: the file is refused, not read as right."""
+    """Labels that say nothing measure nothing: the file is refused, not read as right."""
     path = tmp_path / "gold.csv"
     path.write_text(f"item,field,value\ns/a,f,true\ns/b,f,{value}\n", encoding="utf-8")
     with pytest.raises(StudyError, match=r"gold\.csv, line 3: .* Allowed: "):

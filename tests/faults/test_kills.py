@@ -1,0 +1,42 @@
+"""Random kill -9, with a fault of the service in most runs: nothing is paid twice, lost or doubled.
+
+The same harness, run on a client of the usual shape, finds what it is made to find.
+"""
+
+import collections
+
+import judge
+import killing
+
+N_KILLS = 300
+SEED = "ci"
+
+
+def test_random_kills_and_a_fault_cost_nothing(places):
+    """300 kills; each run is killed at random, with the same command again until it is done."""
+    found = killing.disturb_often(places, SEED, N_KILLS)
+    broken = [f"{one}: {violation}" for one in found for violation in one.violations]
+    assert broken == []
+    assert sum(one.n_kills for one in found) >= N_KILLS
+    assert sum(bool(one.fault) for one in found) > len(found) / 2
+    assert len({one.shape for one in found}) == len(killing.SHAPES)
+
+
+def test_the_harness_finds_what_a_naive_client_does(places):
+    """A manifest written after the call pays twice, doubles rows and leaves orphans when killed."""
+    found = killing.spread(places, [f"naive {n}" for n in range(8)], killing.disturb_naive)
+    rules = collections.Counter(v.rule for one in found for v in one.violations)
+    assert rules["I1"] >= 1
+    assert rules["I6"] >= 1
+    assert rules["I8"] >= 1
+    assert sum(one.n_kills for one in found) >= 20
+
+
+def test_a_naive_client_that_nobody_kills_is_found_in_order(places):
+    """The judge finds nothing where nothing happened: it is the kills that show the difference."""
+    at = places[0]
+    run = at.copy("small shards")
+    before = judge.look(at.endpoint)
+    (end,) = at.ask(at.command(run, "naive"))
+    assert end["code"] == 0, end["said"]
+    assert killing.judged_naively(at, run, before) == []

@@ -1,0 +1,132 @@
+"""Queues that are smaller than the table says, count otherwise or forget late; models side by side.
+
+Over HTTP, ten minutes in a second; what was run and paid is the word of the service's own book.
+"""
+
+import json
+
+import hurried
+import pytest
+import sending
+
+from lib import dispatch, ledger, models
+
+TEXTS = [
+    f"The soup of day {n} was warm and the waiter kind, as {n} times before." for n in range(24)
+]
+TWO = {**sending.LUNA, "terra": {"model": "gpt-6.1-terra"}}
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    """A service whose queue reserves the caps of the answers too."""
+    return hurried.start(tmp_path_factory.mktemp("service"), "--count-output")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A service whose queue counts the input alone."""
+    return hurried.start(tmp_path_factory.mktemp("service"), "--in-progress=60")
+
+
+def followed(run, endpoint, url="", hours=48.0):
+    """Follow a run in fast time, at a budget of a dollar; gives its last progress."""
+    to = hurried.service_at(endpoint, url)
+    with hurried.time_flies():
+        return dispatch.follow(run, to, hurried.MAX_USD, hours)
+
+
+def before(endpoint):
+    """What the service held before a test."""
+    import judge
+
+    return judge.look(endpoint)
+
+
+def refusals(run):
+    """How often a batch of the run was refused by its queue, and the queues as they are known."""
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        events = ledger.events(book)
+        kinds = events[events["kind"].isin(["submitted", "uploaded", "released", "collected"])]
+        after = kinds.groupby("shard")["kind"].shift(-1)
+        refused = kinds["kind"].eq("submitted") & after.isin(["uploaded", "released"])
+        return int(refused.sum()), ledger.limits(book)
+
+
+def limit(n_tokens):
+    """The fault that the queue of every model has so many tokens."""
+    return {"queue_limit": {"probability": 1, "tokens": n_tokens}}
+
+
+def test_a_queue_below_the_table_is_learned(make_run, service):
+    """24 texts of 105 tokens, 2,500 in all, go through a queue of 1,000 after one refusal that
+    names it, in shards of one line, as many at once as fit; every line runs once.
+    """
+    held, run = before(service), make_run(TEXTS, canary=2)
+    with hurried.switched(service, limit(1_000)):
+        progress = followed(run, service)
+    assert (progress.state, progress.n_valid) == ("done", 24)
+    assert hurried.check(service, run, held, progress) == (24, 0)
+    n_refused, limits = refusals(run)
+    assert (n_refused, limits["gpt-6-luna"]["limit_tokens"]) == (1, 1_000)
+
+
+def test_a_queue_that_counts_the_caps_is_learned(make_run, counting):
+    """Each line reserves 4,000 tokens for its answer: 22 lines are 2,300 by our count and 90,300 by
+    the service's. The refusal says 30,000: 30,000 x 2,300 / 90,300 = 766 of ours, about 7 lines.
+    """
+    held, run = before(counting), make_run(TEXTS, canary=2)
+    with hurried.switched(counting, limit(30_000)):
+        progress = followed(run, counting)
+    assert (progress.state, progress.n_valid) == ("done", 24)
+    assert hurried.check(counting, run, held, progress) == (24, 0)
+    n_refused, limits = refusals(run)
+    assert limits["gpt-6-luna"]["limit_tokens"] == 30_000
+    assert n_refused <= 3
+    assert 600 < limits["gpt-6-luna"]["window_tokens"] < 900
+
+
+def test_a_queue_that_forgets_late_is_waited_for(make_run, service):
+    """Each batch is held for two hours after its end: refusals and pauses, and all lines in the end,
+    each run once, although there is room for ten at a time.
+    """
+    held, run = before(service), make_run(TEXTS, canary=2)
+    late = {"queue_released_late": {"probability": 1, "seconds": 7200}}
+    with hurried.switched(service, limit(1_100) | late):
+        progress = followed(run, service)
+    assert (progress.state, progress.n_valid) == ("done", 24)
+    assert hurried.check(service, run, held, progress) == (24, 0)
+    assert 1 <= refusals(run)[0] <= 20
+
+
+def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
+    """A queue of 100 tokens has no room for one line: the shards are cut down to it, the pauses
+    grow, and after a day the run stops and says why; with more room the same command ends it.
+    """
+    held, run = before(service), make_run(TEXTS[:3], canary=2)
+    with hurried.time_flies() as later:
+        to = hurried.service_at(service)
+        with hurried.switched(service, limit(100)):
+            for _ in range(120):
+                progress = dispatch.advance(run, to, hurried.MAX_USD)
+                later(0.5)
+                if progress.state == "stopped":
+                    break
+        assert "has no room for gpt-6-luna" in progress.reasons[0]
+        assert 30 <= refusals(run)[0] <= 40
+        progress = dispatch.follow(run, to, hurried.MAX_USD, 48)
+    assert (progress.state, progress.n_valid) == ("done", 3)
+    assert hurried.check(service, run, held, progress) == (3, 0)
+
+
+def refuse(model, status, fault):
+    """A rule that refuses the batches of a model at create: it remembers whose file came last."""
+    uploads = []
+
+    def rule(method, path, body=b""):
+        if (method, path) == ("POST", "/v1/files"):
+            uploads.append(body)
+        is_create = (method, path) == ("POST", "/v1/batches")
+        return (status, {"error": fault}) if is_create and model.encode() in uploads[-1] else None
+
+    return rule

@@ -1,0 +1,216 @@
+"""Counting votes from anywhere: labels, weights, runs of a model, fields; and real crowds."""
+
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import counting
+from lib.errors import StudyError
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from("pqr"), st.sampled_from("abcd"), st.sampled_from(["x", "y", "?"])),
+    min_size=1,
+    max_size=25,
+)
+
+
+def table(rows, columns=("item", "worker", "label")):
+    """Votes as a table."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def one(rows, *given, columns=("item", "worker", "label"), **more):
+    """The count of votes on one item."""
+    (row,) = counting.count(table(rows, columns), *given, **more).to_dict("records")
+    return row
+
+
+def test_a_majority_by_hand():
+    """x from a and b, y from c: 2 of 3, a margin of 1 of 3."""
+    row = one([("p", "a", "x"), ("p", "b", "x"), ("p", "c", "y")])
+    assert (row["value"], row["status"], row["n_for"], row["n_against"]) == ("x", "decided", 2, 1)
+    assert row["share"] == pytest.approx(2 / 3)
+    assert row["margin"] == pytest.approx(1 / 3)
+    assert json.loads(row["weights"]) == {"x": 2.0, "y": 1.0}
+
+
+def test_a_tie_stays_open():
+    """Equal leaders are candidates, and nothing is decided."""
+    row = one([("p", "a", "x"), ("p", "b", "y")])
+    assert (row["status"], row["margin"], row["n_for"]) == ("tie", 0.0, 0)
+    assert pd.isna(row["value"])
+    assert json.loads(row["candidates"]) == ["x", "y"]
+
+
+def test_labels_that_are_not_declared_abstain():
+    """Two of three are strays: not more than half of what was asked has answered."""
+    rows = [("p", "a", "x"), ("p", "b", "?"), ("p", "c", "z")]
+    row = one(rows, ["x", "y"])
+    assert (row["status"], row["n_abstained"], row["weight_answered"]) == ("no_quorum", 2, 1.0)
+    assert one(rows, ["x", "y"], quorum=0.0)["value"] == "x"
+    assert one([("p", "a", None)], ["x", "y"], quorum=0.0)["status"] == "no_quorum"
+
+
+def test_runs_of_a_model_share_its_weight():
+    """Three runs of m say y, one of n says x: one vote each, a tie; with weight 2 for n it is x."""
+    rows = [("p", f"m{k}", "y", "m") for k in range(3)] + [("p", "n0", "x", "n")]
+    columns = ("task", "worker", "label", "model")
+    assert one(rows, columns=columns)["status"] == "tie"
+    assert one(rows, (), {"n": 2.0}, columns=columns)["value"] == "x"
+    assert one([row[:3] for row in rows])["value"] == "y"
+
+
+def test_an_unanswered_run_leaves_its_share_to_the_others():
+    """Of three runs one is a stray and two say y: the model's whole vote is y."""
+    rows = [("p", "m0", "y", "m"), ("p", "m1", "y", "m"), ("p", "m2", "?", "m")]
+    rows += [("p", "n0", "x", "n"), ("p", "o0", "y", "o")]
+    row = one(rows, ["x", "y"], columns=("item", "worker", "label", "model"))
+    assert (row["value"], row["weight_for"], row["weight_planned"]) == ("y", 2.0, 3.0)
+
+
+def test_weights_may_stand_in_a_column():
+    """A voter has one weight; two different ones, or none above 0, are an error."""
+    columns = ("item", "worker", "label", "weight")
+    assert one([("p", "a", "x", 3), ("p", "b", "y", 1)], columns=columns)["value"] == "x"
+    with pytest.raises(StudyError, match="in some rows"):
+        one([("p", "a", "x", 3), ("q", "a", "y", 1)], columns=columns)
+    with pytest.raises(StudyError, match="above 0"):
+        one([("p", "a", "x", -1)], columns=columns)
+    with pytest.raises(StudyError, match="has no vote"):
+        one([("p", "a", "x")], (), {"b": 1.0})
+
+
+def test_fields_are_counted_apart_with_labels_of_their_own():
+    """One item, two questions; values that belong to the other question abstain."""
+    rows = [("p", "a", "x", "mood"), ("p", "b", "x", "mood"), ("p", "a", "yes", "calm")]
+    rows += [("p", "b", "x", "calm")]
+    votes = table(rows, ("item", "worker", "label", "field"))
+    found = counting.count(votes, {"mood": ["x", "y"], "calm": ["yes", "no"]})
+    assert found[["field", "status"]].to_numpy().tolist() == [
+        ["calm", "no_quorum"],
+        ["mood", "decided"],
+    ]
+
+
+@pytest.mark.parametrize("label", ["it's", '"', "a,b", "{n}", "{", "ö", "%s", "--", "$1", "\\"])
+def test_labels_may_hold_anything(label):
+    """Quotes and braces in a label are only text."""
+    row = one([("p", "a", label), ("p", "b", label), ("p", "c", "x")])
+    assert row["value"] == label
+    assert json.loads(row["weights"]) == {label: 2.0, "x": 1.0}
+
+
+def test_a_missing_column_is_named():
+    """With the columns that are there."""
+    with pytest.raises(StudyError, match=r"no column item or task.*Columns there: thing"):
+        counting.count(table([("p", "a", "x")], ("thing", "worker", "label")))
+
+
+def test_too_many_runs_have_no_common_unit():
+    """41 runs of a model cannot share its weight exactly."""
+    rows = [("p", f"m{n}", "x", "m") for n in range(41)]
+    with pytest.raises(StudyError, match="41 runs"):
+        one(rows, columns=("item", "worker", "label", "model"))
+
+
+def test_files_are_read_as_they_are(tmp_path):
+    """CSV, gzipped CSV and Parquet give the same table; labels that look like numbers stay text."""
+    votes = table([("1", "a", "007"), ("1", "b", "007"), ("2", "a", "7")])
+    votes.to_csv(tmp_path / "v.csv", index=False)
+    votes.to_csv(tmp_path / "v.csv.gz", index=False)
+    votes.to_parquet(tmp_path / "v.parquet")
+    found = [counting.count(tmp_path / f"v.{end}") for end in ("csv", "csv.gz", "parquet")]
+    for one in found:
+        pd.testing.assert_frame_equal(one, found[0])
+    assert found[0]["value"].tolist() == ["007", "7"]
+    counting.write(tmp_path / "v.parquet", tmp_path / "out.parquet")
+    written = pd.read_parquet(tmp_path / "out.parquet").sort_values("item", ignore_index=True)
+    assert written["value"].tolist() == ["007", "7"]
+    assert list(written) == list(found[0])
+
+
+def test_second_votes_and_labels_are_told():
+    """a votes twice on p; two labels occur."""
+    votes = table([("p", "a", "x"), ("p", "a", "y"), ("p", "b", "x")])
+    assert counting.repeated(votes) == 1
+    assert counting.labels_in(votes)["n_votes"].tolist() == [2, 1]
+
+
+@settings(deadline=None)
+@given(ROWS, st.data())
+def test_order_and_names_change_nothing(rows, data):
+    """Shuffled rows, renamed workers: the same table."""
+    votes = table(rows)
+    other = votes.iloc[data.draw(st.permutations(range(len(votes))))]
+    other = other.replace({"worker": dict(zip("abcd", "zyxw", strict=True))})
+    pd.testing.assert_frame_equal(
+        counting.count(votes, ["x", "y"]), counting.count(other, ["x", "y"])
+    )
+
+
+def crowd(shared, name):
+    """Votes and truth of a real set."""
+    folder = shared / "data" / "votes" / name
+    votes = pd.read_csv(folder / "votes.csv.gz", dtype=str)
+    return votes, pd.read_csv(folder / "truth.csv", dtype=str)
+
+
+def expected_accuracy(counted, truth):
+    """The accuracy of the counted labels on the items with truth, ties worth their chance."""
+    both = counted.merge(truth, on="item")
+    chance = both["candidates"].map(json.loads, na_action="ignore")
+    right = [
+        (truth in leaders) / len(leaders) if isinstance(leaders, list) else float(value == truth)
+        for value, leaders, truth in zip(both["value"], chance, both["truth"], strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy", "ties"),
+    [
+        ("d_product", 0.8966, 0.0),  # 3 votes on 2 labels cannot tie
+        ("rte", 0.8969, 0.0813),
+        ("s_rel", 0.5411, 0.2554),
+        ("web", 0.7307, 0.2135),
+    ],
+)
+def test_real_crowds(shared, name, accuracy, ties):
+    """Majority votes on published crowd labels: their known accuracy and share of ties."""
+    votes, truth = crowd(shared, name)
+    counted = counting.count(votes)
+    assert expected_accuracy(counted, truth) == pytest.approx(accuracy, abs=5e-5)
+    assert counted["status"].eq("tie").mean() == pytest.approx(ties, abs=5e-5)
+
+
+@pytest.mark.parametrize("name", ["rte", "web"])
+def test_shuffling_real_votes_changes_nothing(shared, name):
+    """The same votes in another order give the same table."""
+    votes, _ = crowd(shared, name)
+    pd.testing.assert_frame_equal(
+        counting.count(votes), counting.count(votes.sample(frac=1, random_state=7))
+    )
+
+
+def test_stray_labels_of_real_judges(shared):
+    """33 LLM judges gave exactly 3 of 145,959 votes outside the declared grades."""
+    votes, truth = crowd(shared, "llmjudge")
+    counted = counting.count(votes, labels=["0", "1", "2", "3"])
+    assert (len(votes), counted["n_abstained"].sum()) == (145_959, 3)
+    assert expected_accuracy(counted, truth) == pytest.approx(0.524, abs=5e-4)
+    assert set(counted["value"].dropna()) <= {"0", "1", "2", "3"}
+
+
+def test_a_panel_that_is_worse_than_its_strong_model(shared):
+    """Weights 2:1:1:1 on one good judge and three equal runs of a weak one: .429 against .534."""
+    votes, truth = crowd(shared, "llmjudge")
+    weak = [f"NISTRetrieval-instruct{n}" for n in range(3)]
+    strong = next(name for name in votes["worker"].unique() if "umbrela1" in name)
+    panel = votes[votes["worker"].isin([strong, *weak])]
+    counted = counting.count(panel, list("0123"), {strong: 2.0})
+    alone = counting.count(votes[votes["worker"].eq(strong)], list("0123"))
+    assert expected_accuracy(counted, truth) == pytest.approx(0.429, abs=2e-3)
+    assert expected_accuracy(alone, truth) == pytest.approx(0.534, abs=5e-4)
