@@ -39,7 +39,6 @@ from lib.repairs import UNREADABLE, Finding, Place
 from lib.runs import Run
 from lib.service import Service
 
-COPY = "ledger.copy.sqlite"
 _INCIDENTS = {
     "double": "second batches of lines that were sent: cancelled, counted at their worst case",
     "results_gone": "batches whose results the service has lost: counted at their worst case",
@@ -93,7 +92,7 @@ def _findings(run: Run, to: Service | None, *, mends: bool) -> Iterator[Finding]
         yield from _under_way(place)
         yield from _incidents(book)
         if mends:
-            versions.copy(book, run.path(COPY))
+            versions.copy(book, run.path(dispatch.COPY))
             diary.write(book, run.path("events.jsonl"))
 
 
@@ -165,7 +164,7 @@ def _asked(run: Run, row: Any, shas: dict[str, str], templates: dict[str, str]) 
 
 def _ledger(run: Run, *, mends: bool) -> Finding:
     """The ledger page by page; a missing or damaged one is put back from its copy."""
-    path, copy = run.path("ledger.sqlite"), run.path(COPY)
+    path, copy = run.path("ledger.sqlite"), run.path(dispatch.COPY)
     fault = _fault(path)
     if fault is None:
         return Finding("ledger", path.name, "good")

@@ -161,9 +161,10 @@ def _panel(
     """The voters with their weights in whole units; the runs of a model share its units."""
     weighed = "weight" in _columns(base)
     low, high = ("min(weight)", "max(weight)") if weighed else ("1.0", "1.0")
+    n_runs = "count(DISTINCT worker)" if voter == "model" else "1"
     found = base.execute(
         f"""SELECT {voter} AS voter, {low} AS low, {high} AS high,
-        count(DISTINCT worker) AS n_runs FROM given GROUP BY ALL ORDER BY ALL"""  # noqa: S608 - our names
+        {n_runs} AS n_runs FROM given GROUP BY ALL ORDER BY ALL"""  # noqa: S608 - our names
     ).df()
     unknown = sorted(set(weight_of) - set(found["voter"]))
     if unknown:

@@ -28,6 +28,8 @@ from lib.runs import Run, crash_point
 from lib.service import Service
 from lib.standing import Counts, Given, Progress
 
+COPY = "ledger.copy.sqlite"  # of the ledger as it was when a process last let go of the run
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -206,14 +208,15 @@ def _working(run: Run, to: Service, max_usd: float) -> Iterator[_Held]:
         finally:
             if diary.last(book) > last:
                 diary.write(book, run.path("events.jsonl"))
-                versions.copy(book, run.path("ledger.copy.sqlite"))
+                versions.copy(book, run.path(COPY))
 
 
 def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:
     """The run's id at the service; a run keeps the service from which it has answers or batches."""
-    if ledger.fact(book, "run_id") is None and any(run.path("shards").glob("*.jsonl*")):
+    has_sent = run.path(COPY).is_file() or any(run.path("shards").glob("*.jsonl*"))
+    if ledger.fact(book, "run_id") is None and has_sent:
         what = f"run {run.name} has shards and no ledger that says what became of them."
-        fix = "`python3 votebook.py check RUN` puts its copy back; or begin another run (--run NAME)."
+        fix = f"`python3 votebook.py check {run.name}` puts its copy back, or choose --run NAME."
         raise AccountingError(f"{what} {fix} Answers that are in are found by any run.")
     is_new = not ledger.shards(book) and not any(run.path("outcomes").glob("*.parquet"))
     held = ledger.bind(book, "service", to.name, again=is_new)

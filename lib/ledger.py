@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, versions
+from lib import clock, runs, versions
 from lib.errors import AccountingError, BudgetError, VotebookError
 from lib.runs import crash_point
 
@@ -52,15 +52,23 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conn
 
 @contextlib.contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """One transaction that takes the write lock at once and rolls back on any error."""
-    connection.execute("BEGIN IMMEDIATE")
+    """One transaction that takes the write lock at once and rolls back on any error.
+
+    Raises VotebookError when the system does not let it write, as on a full disk.
+    """
     try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    crash_point("change made")
-    connection.execute("COMMIT")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            crash_point("change made")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.OperationalError as error:
+        what = f"the ledger cannot be written ({error}). Nothing is lost by that."
+        raise VotebookError(f"{what} {runs.NO_ROOM}") from None
     crash_point("change kept")
 
 

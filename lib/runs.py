@@ -5,6 +5,7 @@ not at all.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = yamls.WORKSPACE
+NO_ROOM = "Make room, or make the disk writable, then run the same command again."
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _FORMULA = r"^[=+\-@\t\r]"
 
 
@@ -166,10 +169,13 @@ def _changes(frozen: Study) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, synced, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside `path` that takes its place, synced, when the block ends well.
+
+    Raises VotebookError when the system does not let it write, as on a full disk.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         crash_point("file written")
         sync(part)
@@ -177,6 +183,11 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
         sync(path.parent)
         crash_point("file in place")
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        what = f"{yamls.shown(path)} cannot be written: {os.strerror(error.errno)}."
+        raise VotebookError(f"{what} {NO_ROOM}", path=str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -196,11 +196,14 @@ def _listed(test: Test) -> None:
     }
     grace = test.to.grace_seconds
     for what, look in looks.items():
-        while not (found := look()) and (clock.now() - began).total_seconds() < 2 * grace:
+        at_once = found = look()
+        while not found and (clock.now() - began).total_seconds() < 2 * grace:
             clock.sleep(min(1.0, test.to.poll_seconds))
+            found = look()
         lag = (clock.now() - began).total_seconds()
-        when = f"within {lag:.1f} s" if found else f"not within {lag:.0f} s"
-        test.tell(found and lag < grace, f"{what} {when} (grace_seconds is {grace:g})")
+        when = "at the first look" if at_once else f"{'' if found else 'not '}within {lag:.1f} s"
+        holds = at_once or (found and lag < grace)
+        test.tell(holds, f"{what} {when} (grace_seconds is {grace:g})")
 
 
 def _judge(test: Test, requests: pd.DataFrame, progress: dispatch.Progress) -> None:

@@ -15,9 +15,8 @@ SELECT item, count(*) AS n_asked, sum(slot_units)::BIGINT AS planned,
 FROM votes JOIN panel USING (annotator) WHERE {where} GROUP BY item
 """
 _EQUAL = """
-SELECT item, count(*) AS n_asked, count(*) * {units} AS planned,
-    bool_or(simulated) AS simulated, {columns}
-FROM votes WHERE {where} GROUP BY item
+SELECT *, n_asked * {units} AS planned, false AS simulated, {columns} FROM (
+    SELECT item, count(*) AS n_asked, {counts} FROM votes WHERE {where} GROUP BY item)
 """
 _SHARED = """
 SELECT item, sum(n_asked)::BIGINT AS n_asked, sum(n_asked * slot_units)::BIGINT AS planned,
@@ -57,10 +56,11 @@ def query(
     """The SQL that tallies the votes (item, annotator, value, simulated) that fulfil `where`.
 
     A value that is not declared abstains. `shares` says that annotators with several repeats share
-    their units of weight among those that voted; `equal_units` that all weigh the same, which needs
-    no panel. Columns of the result: item, n_asked, n_abstained, simulated, n_votes, n_values,
-    n_leaders, leader, n_leader, n_by_leader (JSON, ties), weights (JSON), quorum, share, margin,
-    weight_for, weight_answered, weight_planned. Without any vote share and margin are null.
+    their units of weight among those that voted; `equal_units` that all weigh the same and none is
+    simulated, which needs no panel. Columns of the result: item, n_asked, n_abstained, simulated,
+    n_votes, n_values, n_leaders, leader, n_leader, n_by_leader (JSON, ties), weights (JSON), quorum,
+    share, margin, weight_for, weight_answered, weight_planned. Without any vote share and margin
+    are null.
     """
     places = range(len(values))
     said = [f"value = {text(value)}" for value in values]
@@ -76,11 +76,10 @@ def query(
             where=where,
         )
     elif equal_units:
-        columns = [
-            *counts,
-            *(f"count(*) FILTER ({said[n]}) * {equal_units} AS w{n}" for n in places),
-        ]
-        per_item = _EQUAL.format(units=equal_units, columns=", ".join(columns), where=where)
+        columns = [f"n{n} * {equal_units} AS w{n}" for n in places]
+        per_item = _EQUAL.format(
+            units=equal_units, columns=", ".join(columns), counts=", ".join(counts), where=where
+        )
     else:
         sums = [f"coalesce(sum(units) FILTER ({said[n]}), 0)::BIGINT AS w{n}" for n in places]
         per_item = _PER_ITEM.format(columns=", ".join([*counts, *sums]), where=where)
@@ -107,7 +106,7 @@ def _parts(values: Sequence[str], scale: int) -> dict[str, str]:
         "leader": _case(f"w{n} = top THEN {text(value)}" for n, value in enumerate(values)),
         "n_leader": _case(f"w{n} = top THEN n{n}" for n in places),
         "n_by_leader": _members(values, "n", "w{n} = top"),
-        "weights": _members(values, "w", "w{n} > 0", f" / {scale}"),
+        "weights": _members(values, "w", "w{n} > 0", f" / {scale}" if scale > 1 else ""),
     }
 
 

@@ -354,7 +354,7 @@ def test_a_ledger_that_is_gone_is_missed(make_run, endpoint):
     dispatch.advance(run, to, 0.0)
     run.path("ledger.sqlite").unlink()
     before = sending.batches_of(endpoint)
-    with pytest.raises(AccountingError, match=r"no ledger .* Put ledger.sqlite back"):
+    with pytest.raises(AccountingError, match=r"no ledger .* puts its copy back"):
         dispatch.advance(run, to, 0.0)
     assert sending.batches_of(endpoint).keys() == before.keys()
 

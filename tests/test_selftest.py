@@ -1,5 +1,6 @@
 """The test of an account, against the local Batch API and services that do not keep their word."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -59,7 +60,11 @@ def test_against_the_local_service_all_holds(local, said):
     assert selftest.run("local", say=said.append) == selftest.DONE
     text = "\n".join(said)
     steps = ["cost at most $", "yes  key accepted", "yes  model gpt-6-luna known", "file found by"]
-    steps += ["(grace_seconds is 1)", "batch found by its metadata within", "ended as completed"]
+    steps += [
+        "(grace_seconds is 1)",
+        "batch found by its metadata at the first look",
+        "ended as completed",
+    ]
     steps += ["2 of 2 answers valid", "input tokens, we counted", "spent $"]
     steps += ["deleted input file fails", "files can be deleted", "All holds."]
     places = [text.find(step) for step in steps]
@@ -105,6 +110,27 @@ def test_a_lost_answer_is_lived_through(remote, endpoint, said):
     dialect.once["POST /batches"] = "lose"
     assert selftest.on(to, LUNA, 1.0, said.append) == selftest.DONE
     assert n_run(endpoint) - before == 2
+
+
+def test_a_list_that_lags_is_measured(remote, said):
+    """What was sent is shown after two looks: the lag is told, and counts against the grace."""
+    to, dialect = remote
+    looks = []
+
+    def late(call, answer, _):
+        is_list = call.what == "GET /batches" and "POST /batches" in dialect.calls
+        looks.extend([1] if is_list else [])
+        return {**answer, "data": []} if is_list and len(looks) < 3 else answer
+
+    dialect.outward = late
+    assert selftest.on(to, LUNA, 1.0, said.append) == selftest.DONE
+    assert any("batch found by its metadata within 0." in line for line in said)
+    dialect.outward = lambda call, answer, _: (
+        {**answer, "data": []} if call.what == "GET /batches" else answer
+    )
+    to = dataclasses.replace(to, grace_seconds=0.1)
+    assert selftest.on(to, LUNA, 1.0, said.append) == selftest.STOPPED
+    assert any(line.startswith("NO   batch found by its metadata not within") for line in said)
 
 
 def test_a_fence_that_does_not_hold_is_told(remote, endpoint, said):

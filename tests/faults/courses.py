@@ -206,9 +206,10 @@ class Judge:
         worst = sum(_worst(b) for b in every if b.live and not b.double)
         if spent + worst > self.max_usd + 1e-9 and not any(b.double for b in every):
             self.fault(f"I4 {spent:.6f} spent and {worst:.6f} at most pass {self.max_usd:.6f}")
-        until = self.paused.get(batch.metadata["votebook_shard"], (0, 0))[0]
+        model = batch.lines[0].model if batch.lines else ""
+        until = self.paused.get(model, (0, 0, 0))[0]
         if at < until and not self.course.weather.steps:
-            self.fault(f"pause of {batch.metadata['votebook_shard']} not kept: {until - at:.0f}s")
+            self.fault(f"pause of {model} not kept: {until - at:.0f}s are left")
         self._queue(batch, every)
 
     def _queue(self, batch: simulated.Batch, every: list) -> None:
@@ -232,25 +233,25 @@ class Judge:
                 self.fault(f"I1 {sorted(again)[0]} in {other.id} {other.status} and {batch.id}")
             for line in other.lines:
                 if line.custom_id in before and not other.double:
-                    if other.live or other.seen_at > self.world.now:
+                    if other.live or (other.admitted and other.seen_at > self.world.now):
                         self.fault(f"I1 next attempt at {line.custom_id} before its end is known")
                     elif line.kind in simulated.USABLE and not other.gone:
                         self.fault(f"I1 {line.custom_id} was answered and is asked again")
 
     def seen(self, batch: simulated.Batch) -> None:
         """An end is shown: a refusal for the queue begins a pause and may tell the limit."""
-        codes = [error["code"] for error in batch.errors]
-        shard = batch.metadata["votebook_shard"]
-        if "token_limit_exceeded" in codes:
-            self.pause(shard)
-            if self.course.weather.tells:
-                model = batch.lines[0].model
-                self.told[model] = self.course.weather.limits[model]
-
-    def pause(self, shard: str) -> None:
-        """The shard may not be created again for a while."""
-        n = self.paused.get(shard, (0, 0))[1] + 1
-        self.paused[shard] = (self.world.now + min(60 * 2 ** min(n - 1, 6), 3600) - 1, n)
+        if not any(error["code"] == "token_limit_exceeded" for error in batch.errors):
+            return
+        model = batch.lines[0].model
+        if self.course.weather.tells:
+            self.told[model] = self.course.weather.limits[model]
+        _, n, refused_at = self.paused.get(model, (0, 0, 0))
+        if batch.created_at <= refused_at:  # of the same wave: one pause for all
+            return
+        mine = [b for b in self.world.batches.values() if b.lines and b.lines[0].model == model]
+        n = 0 if any(b.admitted and b.created_at > refused_at for b in mine) else n
+        pause = min(60 * 2 ** min(n, 6), 3600)
+        self.paused[model] = (self.world.now + pause - 1, n + 1, self.world.now)
 
     def stepped(self, progress: dispatch.Progress) -> None:
         """A step is over: what the ledger says of money bounds what the book says."""

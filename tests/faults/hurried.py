@@ -9,6 +9,7 @@ import openai
 import sending
 
 from lib import clock, ledger, local_api, models
+from lib.local_api import launch
 from lib.service import Service
 
 SPEED = 600.0
@@ -20,7 +21,8 @@ _STAGES = ("--validating=0", "--in-progress=0", "--finalizing=0", "--cancelling=
 
 def start(state, *options):
     """The endpoint of a service of its own, which lives in fast time too."""
-    return local_api.start(state, speed=SPEED, options=[*_STAGES, *options])
+    found = local_api.start(state, speed=SPEED, options=[*_STAGES, *options])
+    return {**found, "state": state}
 
 
 @contextlib.contextmanager
@@ -30,7 +32,15 @@ def switched(endpoint, faults):
     try:
         yield
     finally:
+        is_up_again(endpoint)
         judge.switch(endpoint)
+
+
+def is_up_again(endpoint):
+    """Wait for a service that a fault has taken down for a moment."""
+    until = time.monotonic() + 10
+    while not launch.live(endpoint["state"]) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def has_struck(endpoint):

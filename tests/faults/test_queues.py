@@ -3,13 +3,12 @@
 Over HTTP, ten minutes in a second; what was run and paid is the word of the service's own book.
 """
 
-import json
-
 import hurried
+import judge
 import pytest
 import sending
 
-from lib import dispatch, ledger, models
+from lib import dispatch, ledger
 
 TEXTS = [
     f"The soup of day {n} was warm and the waiter kind, as {n} times before." for n in range(24)
@@ -36,13 +35,6 @@ def followed(run, endpoint, url="", hours=48.0):
         return dispatch.follow(run, to, hurried.MAX_USD, hours)
 
 
-def before(endpoint):
-    """What the service held before a test."""
-    import judge
-
-    return judge.look(endpoint)
-
-
 def refusals(run):
     """How often a batch of the run was refused by its queue, and the queues as they are known."""
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
@@ -62,7 +54,7 @@ def test_a_queue_below_the_table_is_learned(make_run, service):
     """24 texts of 105 tokens, 2,500 in all, go through a queue of 1,000 after one refusal that
     names it, in shards of one line, as many at once as fit; every line runs once.
     """
-    held, run = before(service), make_run(TEXTS, canary=2)
+    held, run = judge.look(service), make_run(TEXTS, canary=2)
     with hurried.switched(service, limit(1_000)):
         progress = followed(run, service)
     assert (progress.state, progress.n_valid) == ("done", 24)
@@ -75,7 +67,7 @@ def test_a_queue_that_counts_the_caps_is_learned(make_run, counting):
     """Each line reserves 4,000 tokens for its answer: 22 lines are 2,300 by our count and 90,300 by
     the service's. The refusal says 30,000: 30,000 x 2,300 / 90,300 = 766 of ours, about 7 lines.
     """
-    held, run = before(counting), make_run(TEXTS, canary=2)
+    held, run = judge.look(counting), make_run(TEXTS, canary=2)
     with hurried.switched(counting, limit(30_000)):
         progress = followed(run, counting)
     assert (progress.state, progress.n_valid) == ("done", 24)
@@ -87,11 +79,11 @@ def test_a_queue_that_counts_the_caps_is_learned(make_run, counting):
 
 
 def test_a_queue_that_forgets_late_is_waited_for(make_run, service):
-    """Each batch is held for two hours after its end: refusals and pauses, and all lines in the end,
+    """Each batch is held for an hour after its end: refusals and pauses, and all lines in the end,
     each run once, although there is room for ten at a time.
     """
-    held, run = before(service), make_run(TEXTS, canary=2)
-    late = {"queue_released_late": {"probability": 1, "seconds": 7200}}
+    held, run = judge.look(service), make_run(TEXTS, canary=2)
+    late = {"queue_released_late": {"probability": 1, "seconds": 3600}}
     with hurried.switched(service, limit(1_100) | late):
         progress = followed(run, service)
     assert (progress.state, progress.n_valid) == ("done", 24)
@@ -103,30 +95,84 @@ def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
     """A queue of 100 tokens has no room for one line: the shards are cut down to it, the pauses
     grow, and after a day the run stops and says why; with more room the same command ends it.
     """
-    held, run = before(service), make_run(TEXTS[:3], canary=2)
+    held, run = judge.look(service), make_run(TEXTS[:3], canary=2)
     with hurried.time_flies() as later:
         to = hurried.service_at(service)
         with hurried.switched(service, limit(100)):
-            for _ in range(120):
+            for _ in range(80):
                 progress = dispatch.advance(run, to, hurried.MAX_USD)
-                later(0.5)
+                later(1.05)
                 if progress.state == "stopped":
                     break
-        assert "has no room for gpt-6-luna" in progress.reasons[0]
+        assert "has had no room for gpt-6-luna for more than a day" in progress.reasons[0]
         assert 30 <= refusals(run)[0] <= 40
         progress = dispatch.follow(run, to, hurried.MAX_USD, 48)
     assert (progress.state, progress.n_valid) == ("done", 3)
     assert hurried.check(service, run, held, progress) == (3, 0)
 
 
-def refuse(model, status, fault):
-    """A rule that refuses the batches of a model at create: it remembers whose file came last."""
-    uploads = []
+def is_look(method, path):
+    """Whether a call asks for one batch."""
+    return method == "GET" and path.startswith("/v1/batches/")
 
-    def rule(method, path, body=b""):
-        if (method, path) == ("POST", "/v1/files"):
-            uploads.append(body)
-        is_create = (method, path) == ("POST", "/v1/batches")
-        return (status, {"error": fault}) if is_create and model.encode() in uploads[-1] else None
+
+def full(batch):
+    """A batch as its queue refuses it, if it is luna's."""
+    if batch.get("model") != "gpt-6-luna":
+        return batch
+    words = "Enqueued token limit reached for gpt-6-luna in organization o. Limit: 2,000,000 enq"
+    fault = {"code": "token_limit_exceeded", "message": words, "line": None, "param": None}
+    ended = {"status": "failed", "errors": {"data": [fault]}, "request_counts": None}
+    return {**batch, **ended, "output_file_id": None, "error_file_id": None}
+
+
+def once(status, fault):
+    """A rule that refuses the first create, which is luna's, and each that follows it at once."""
+    creates = []
+
+    def rule(method, path):
+        if (method, path) != ("POST", "/v1/batches"):
+            return None
+        creates.append(path)
+        return (status, {"error": fault}) if len(creates) == 1 else None
 
     return rule
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "words"),
+    [
+        (429, {"message": "Slow down", "code": "rate_limit_exceeded"}, "Slow down"),
+        (403, {"message": "No access to gpt-6-luna", "code": "model_not_found"}, "No access"),
+        (400, {"message": "Invalid value", "code": "invalid_value"}, "Invalid value"),
+        (500, {"message": "Oops", "code": None}, "Oops"),
+    ],
+)
+def test_what_one_model_is_refused_holds_no_other_up(make_run, service, status, fault, words):
+    """Luna's batch cannot be made: in the same step terra's is, and it is the reason that is told."""
+    run, held = make_run(TEXTS[:6], annotators=TWO), judge.look(service)
+    with sending.spoiled(service, once(status, fault)) as url, hurried.time_flies():
+        progress = dispatch.advance(run, hurried.service_at(service, url), hurried.MAX_USD)
+        states = {shard["model"]: shard["state"] for shard in hurried.shards_of(run)}
+        assert states.pop("gpt-6.1-terra") == "submitted"
+        assert states["gpt-6-luna"] != "submitted"
+        assert any(words in reason for reason in progress.reasons)
+        progress = dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, 24)
+    assert (progress.state, progress.n_valid) == ("done", 12)
+    assert hurried.check(service, run, held, progress)[0] == 12
+
+
+def test_a_full_queue_of_one_model_holds_no_other_up(make_run, service):
+    """While luna's queue refuses everything, terra's twelve lines go through canary and batches."""
+    run = make_run(TEXTS[:12], annotators=TWO, canary=2)
+    rule = lambda *call: full if is_look(*call) else None  # noqa: E731
+    with sending.spoiled(service, rule) as url, hurried.time_flies():
+        to = hurried.service_at(service, url)
+        for _ in range(60):
+            progress = dispatch.advance(run, to, hurried.MAX_USD)
+            if progress.n_valid == 12:
+                break
+    assert (progress.state, progress.n_valid) == ("waiting", 12)
+    with hurried.time_flies():
+        progress = dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, 24)
+    assert (progress.state, progress.n_valid) == ("done", 24)
