@@ -4,9 +4,13 @@ Imports point downward only:
 
     top      __main__  commands  pipeline  report  selftest
     view     accounts  findings  charts  tables
-    outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect  standing  submit  dispatch  schedule/  notify
-    pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  outlook  answers  results  dialect
-             votes  weights  tally  consensus  counting  agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts  advice
-    ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs  services
+    outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
+             standing  submit  dispatch  schedule/  notify
+    pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  outlook
+             answers  results  dialect  votes  weights  tally  consensus  counting
+             agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts
+             advice
+    ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs
+             services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

@@ -45,6 +45,7 @@ _INCIDENTS = {
     "strange_lines": "result files with lines that belong to no request",
     "orphan_file": "uploads that belong to no open shard",
 }
+_MISSING, _EMPTY = "is not there", "is empty"
 _ENDINGS = ("_output.jsonl.gz", "_error.jsonl.gz", ".parquet")
 
 
@@ -168,7 +169,8 @@ def _ledger(run: Run, *, mends: bool) -> Finding:
     fault = _fault(path)
     if fault is None:
         return Finding("ledger", path.name, "good")
-    if not path.exists() and not copy.exists() and not any(run.path("shards").glob("*.jsonl*")):
+    is_unused = not copy.exists() and not any(run.path("shards").glob("*.jsonl*"))
+    if is_unused and fault in (_MISSING, _EMPTY):
         return Finding("ledger", path.name, "good", "nothing has been sent")
     if _fault(copy) is not None:
         fix = "and there is no good copy of it. Begin a new run (--run NAME): it takes over every"
@@ -188,16 +190,19 @@ def _ledger(run: Run, *, mends: bool) -> Finding:
 def _fault(path: Path) -> str | None:
     """What is wrong with a ledger, if anything. Raises VotebookError for a later version's."""
     if not path.is_file() or not path.stat().st_size:
-        return "is not there"
+        return _MISSING
     try:
         with ledger.open_ledger(path, read_only=True) as book:
             said = book.execute("PRAGMA integrity_check").fetchone()[0]
             if said == "ok" and book.execute("PRAGMA foreign_key_check").fetchone():
                 said = "rows refer to others that are not there"
+            if said == "ok":
+                ledger.events(book)
+                said = versions.fault(book) or "ok"
+            if said == "ok" and ledger.fact(book, "run_id") is None:
+                return _EMPTY
             return None if said == "ok" else f"is damaged ({said[:100]})"
-    except sqlite3.DatabaseError as error:
-        return f"is damaged ({error})"
-    except VotebookError as error:
+    except (ValueError, TypeError, VotebookError) as error:
         if "version" in vars(error):
             raise
         return f"is damaged ({error})"

@@ -23,9 +23,9 @@ from lib.errors import (
 )
 
 if TYPE_CHECKING:
-    from lib.standing import Progress
     from lib.runs import Run
     from lib.service import Service
+    from lib.standing import Progress
 
 DONE, STOPPED, WAITING, BUSY, INTERRUPTED = 0, 2, 3, 75, 130
 CODES = {"done": DONE, "waiting": WAITING, "stopped": STOPPED}

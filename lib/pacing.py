@@ -43,14 +43,15 @@ class Seen(NamedTuple):
 class Queue:
     """What is known of a model's queue: its limit, and what the last refusals have taught.
 
-    `limit_tokens` is what a refusal named, or else the tier's; `window_tokens` is what we dared to
-    hold in it after the refusal at `refused_at`.
+    `limit_tokens` is what a refusal named (`is_named`), or else the tier's, which may be too much;
+    `window_tokens` is what we dared to hold in it after the refusal at `refused_at`.
     """
 
     limit_tokens: int | None = None
     window_tokens: int | None = None
     n_refusals: int = 0
     refused_at: datetime | None = None
+    is_named: bool = True
 
 
 def learned_limit(message: str) -> int | None:
@@ -91,8 +92,8 @@ def is_paused(not_before: datetime | None, now: datetime) -> bool:
 def window(queue: Queue, now: datetime) -> int | None:
     """How many tokens the queue may hold now by our count; None without any bound.
 
-    After a refusal it grows evenly, in a day, back to the limit; where none is known, by as much
-    again each day.
+    After a refusal it grows evenly, in a day, back to the limit; where no refusal has named one, by
+    as much again each day, so that it does not outrun the refusals.
 
     >>> noon, six = datetime(2026, 11, 1, 12), datetime(2026, 11, 1, 18)
     >>> window(Queue(2_000_000, 400_000, refused_at=noon), six)
@@ -101,8 +102,9 @@ def window(queue: Queue, now: datetime) -> int | None:
     if queue.window_tokens is None or queue.refused_at is None:
         return queue.limit_tokens
     share = max(timedelta(0), now - queue.refused_at) / FORGOTTEN_AFTER
-    if queue.limit_tokens is None:
-        return int(queue.window_tokens * (1 + share))
+    if queue.limit_tokens is None or not queue.is_named:
+        grown = int(queue.window_tokens * (1 + share))
+        return min(grown, queue.limit_tokens or grown)
     room = max(0, queue.limit_tokens - queue.window_tokens)
     return min(queue.limit_tokens, queue.window_tokens + int(room * min(1.0, share)))
 
@@ -150,7 +152,8 @@ def refused(
 
     Batches that were made before the last refusal was seen belong to it: one pause for all.
     """
-    found = replace(queue, limit_tokens=learned_limit(message) or queue.limit_tokens)
+    named = learned_limit(message)
+    found = replace(queue, limit_tokens=named, is_named=True) if named else queue
     shrunk = _window_after(found, batch, beside)
     if queue.refused_at and made_at <= queue.refused_at:
         most = max(shrunk or 0, queue.window_tokens or 0) or None

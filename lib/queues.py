@@ -24,6 +24,7 @@ def known(run: Run, book: sqlite3.Connection, model: str) -> Queue:
         window_tokens=held["window_tokens"],
         n_refusals=held.get("n_refusals", 0),
         refused_at=_time(held["refused_at"]),
+        is_named=held["limit_tokens"] is not None,
     )
 
 

@@ -6,6 +6,7 @@ calls nobody and holds no key. A service that no row names behaves as the Batch 
 
 import datetime
 import functools
+import ipaddress
 import os
 import re
 import urllib.parse
@@ -160,7 +161,18 @@ def _checked(url: str, where: str) -> str:
         what = "the base URL holds a password or a query, and it would stand in messages."
         fix = "Put the key into the environment or the keyring."
         raise errors.ServiceError(f"{what} {fix}", code="secret_in_url")
+    if parts_of.scheme == "http" and not _is_near(parts_of.hostname):
+        what = f"{url} is not encrypted, and the key would travel with every call."
+        raise errors.ServiceError(f"{what} Use https:// for it. {where}".rstrip(), code="no_tls")
     return url.rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine or in its own network, where plain HTTP is common."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".localhost"))
 
 
 def _read(*paths: Path) -> dict[str, Facts]:

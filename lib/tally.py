@@ -58,9 +58,9 @@ def query(
     A value that is not declared abstains. `shares` says that annotators with several repeats share
     their units of weight among those that voted; `equal_units` that all weigh the same and none is
     simulated, which needs no panel. Columns of the result: item, n_asked, n_abstained, simulated,
-    n_votes, n_values, n_leaders, leader, n_leader, n_by_leader (JSON, ties), weights (JSON), quorum,
-    share, margin, weight_for, weight_answered, weight_planned. Without any vote share and margin
-    are null.
+    n_votes, n_values, n_leaders, leader, n_leader, n_by_leader (JSON, ties), weights (JSON),
+    quorum, share, margin, weight_for, weight_answered, weight_planned. Without any vote share and
+    margin are null.
     """
     places = range(len(values))
     said = [f"value = {text(value)}" for value in values]

@@ -6,12 +6,16 @@ A ledger of a later version is never touched.
 
 import contextlib
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 
 from lib import runs
 from lib.errors import VotebookError
 
 VERSION = 2
+STATES = ("planned", "uploading", "uploaded", "submitting", "submitted", "collected", "released")
+_TIMES = ("unseen_at", "short_at", "not_before", "changed_at", "expires_at", "submitted_at")
+_TIMES += ("ended_at", "collected_at")
 _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _SHARDS = """CREATE TABLE shards (
   id INTEGER PRIMARY KEY, shard TEXT NOT NULL UNIQUE, model TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -19,7 +23,8 @@ _SHARDS = """CREATE TABLE shards (
   n_requests INTEGER NOT NULL, n_input_tokens INTEGER NOT NULL,
   n_cap_tokens INTEGER NOT NULL DEFAULT 0, reserved_usd REAL NOT NULL,
   fields TEXT NOT NULL REFERENCES facts (name), lost_usd REAL NOT NULL DEFAULT 0, unseen_at TEXT,
-  n_short INTEGER NOT NULL DEFAULT 0, short_at TEXT, n_refusals INTEGER NOT NULL DEFAULT 0, not_before TEXT, changed_at TEXT NOT NULL,
+  n_short INTEGER NOT NULL DEFAULT 0, short_at TEXT, n_refusals INTEGER NOT NULL DEFAULT 0,
+  not_before TEXT, changed_at TEXT NOT NULL,
   file_id TEXT UNIQUE, batch_id TEXT UNIQUE, status TEXT, n_completed INTEGER, n_failed INTEGER,
   expires_at TEXT, settled_usd REAL, submitted_at TEXT, ended_at TEXT, collected_at TEXT,
   error TEXT)"""
@@ -69,6 +74,8 @@ def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sql
         what = f"the ledger {path} has version {version}; this Votebook knows {VERSION}. Update it."
         raise VotebookError(what, path=str(path), version=version)
     if version == VERSION:
+        if said := fault(connection):
+            raise sqlite3.DatabaseError(said)
         return connection
     if read_only:
         older, connection = connection, sqlite3.connect(":memory:", isolation_level=None)
@@ -78,6 +85,31 @@ def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sql
         copy(connection, path.with_name(f"{path.stem}.version{version}{path.suffix}"))
     _step(connection)
     return connection
+
+
+def fault(connection: sqlite3.Connection) -> str | None:
+    """What stands in a ledger of today's form and cannot be, though SQLite can read it.
+
+    A flipped bit in a value leaves the file whole: columns, states and times are looked at.
+    """
+    query = "SELECT m.name || '.' || p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p"
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in _STEPS[0]:
+            fresh.execute(statement)
+        missing = sorted(set(fresh.execute(query)) - set(map(tuple, connection.execute(query))))
+    if missing:
+        return f"it has no {missing[0][0]}"
+    for row in connection.execute(f"SELECT shard, state, {', '.join(_TIMES)} FROM shards"):  # noqa: S608 - our columns
+        shard, state, *times = row
+        if state not in STATES:
+            return f"shard {shard} is {state!r}, which is no state"
+        try:
+            found = [datetime.fromisoformat(time) for time in times if time is not None]
+        except (ValueError, TypeError) as error:
+            return f"shard {shard}: {error}"
+        if not all(time.tzinfo for time in found):
+            return f"shard {shard} has a time without its zone"
+    return None
 
 
 def copy(connection: sqlite3.Connection, path: Path) -> None:

@@ -69,15 +69,17 @@ def test_every_file_of_a_run_is_in_the_readme(whole_run):
 
 
 def test_every_command_is_in_the_readme():
-    """Each command of `--help`, and each option of `run`."""
+    """Each command of `--help`, with each of its options and arguments that people may use."""
     parser = command._parser()
     subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     rows = re.findall(r"^\| `(\w+)", README, re.MULTILINE)
     assert set(subs.choices) <= set(rows)
-    table = "\n".join(line for line in README.splitlines() if line.startswith("| `run"))
-    options = [a for a in subs.choices["run"]._actions if a.dest not in ("help", "study")]
-    for option in options:
-        assert any(name in table for name in option.option_strings), option.dest
+    for name, sub in subs.choices.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{name}"))
+        options = [a for a in sub._actions if a.dest not in ("help", "study", "rest")]
+        for option in (a for a in options if a.help != argparse.SUPPRESS):
+            words = option.option_strings or [option.metavar or "|".join(option.choices)]
+            assert any(word in row.replace("\\|", "|") for word in words), f"{name} {option.dest}"
 
 
 def test_every_exit_code_is_in_the_readme():

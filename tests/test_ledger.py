@@ -175,7 +175,7 @@ def test_a_reader_sees_what_is_committed_and_writes_nothing(book, tmp_path):
     planned(book)
     with ledger.open_ledger(tmp_path / "ledger.sqlite", read_only=True) as reader:
         assert len(ledger.shards(reader)) == 1
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        with pytest.raises(VotebookError, match="readonly"):
             ledger.note(reader, "x", None)
 
 
@@ -288,7 +288,7 @@ def test_a_reader_of_a_ledger_of_version_1_leaves_it_as_it_is(old_path):
     before = old_path.read_bytes()
     with ledger.open_ledger(old_path, read_only=True) as book:
         assert known(book) == KNOWN
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        with pytest.raises(VotebookError, match="readonly"):
             ledger.note(book, "x", None)
     assert old_path.read_bytes() == before
     assert [path.name for path in old_path.parent.iterdir()] == [old_path.name]

@@ -39,7 +39,9 @@ def test_help_is_there_at_once():
     )
     assert time.process_time() - began < 1
     assert "loaded []" in done.stdout
-    for name in ("run", "test", "lab", "serve", "refresh"):
+    for name in (
+        *"run advance watch schedule check selftest bench test lab serve refresh".split(),
+    ):
         assert f"\n    {name} " in done.stdout
 
 

@@ -116,6 +116,8 @@ def at(hours):
         (Queue(300_000, 400_000, 1, NOON), 6, 300_000),  # a figure is never passed
         (Queue(None, 400_000, 1, NOON), 12, 600_000),  # as much again each day
         (Queue(None, 400_000, 1, NOON), 48, 1_200_000),
+        (Queue(2_000_000, 400_000, 1, NOON, is_named=False), 6, 500_000),  # the tier's, not told
+        (Queue(2_000_000, 400_000, 1, NOON, is_named=False), 999, 2_000_000),
     ],
 )
 def test_a_window_grows_back_within_a_day(queue, hours, expected):

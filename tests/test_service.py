@@ -301,6 +301,8 @@ def test_the_environment_names_address_and_key(monkeypatch):
         ("opanai", KEY, 'or a URL that begins with http. Did you mean "openai"?'),
         ("azure", KEY, "export AZURE_OPENAI_ENDPOINT in the shell"),
         ("https://", KEY, "expected a URL that begins with http:// or https://"),
+        ("http://example.org/v1", KEY, "not encrypted"),
+        ("http://8.8.8.8/v1", KEY, "not encrypted"),
         ("https://me:secret@example.org/v1", KEY, "Put the key into the environment"),
         ("https://example.org/v1?key=secret", KEY, "Put the key into the environment"),
         ("https://example.org/v1", " ", "OPENAI_API_KEY is not set"),

@@ -6,17 +6,23 @@ own book is asked then: no line is paid twice, everything that ran is in the spe
 the run's id is in the ledger.
 """
 
+import contextlib
+import dataclasses
 import os
 import re
+import shutil
 import signal
+import socket
 import time
 from typing import NamedTuple
 
 import hurried
 import judge
+import openai
 import pytest
+import sending
 
-from lib import dispatch
+from lib import dispatch, runs
 
 CALLS = ["upload", "create", "retrieve", "content"]
 
@@ -187,6 +193,158 @@ def test_a_fault_of_the_service_ends_as_the_table_says(row, service, make_run):
         to = dataclasses.replace(to, grace_seconds=600 if row.number == "A31" else 120)
         with hurried.switched(service, row.faults):
             assert lived_through(row, run, to, service).state == row.state
+            if row.number == "A28":
+                later(30)
+                assert dispatch.advance(run, to, hurried.MAX_USD).state == "waiting"
         later(2)
         expected = (row.end, row.n_valid, row.n_left, row.n_ran, row.n_lost)
         assert ended(service, run, before) == expected
+
+
+@contextlib.contextmanager
+def unknown_host(_):
+    """An address whose host no name server knows."""
+    yield "http://no-such-host.invalid/v1"
+
+
+@contextlib.contextmanager
+def encrypted(service):
+    """An address that speaks TLS to a port that does not."""
+    yield service["base_url"].replace("http:", "https:")
+
+
+@contextlib.contextmanager
+def deaf(_):
+    """An address that takes no connection: the queue of its listener is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+
+
+UNREACHED = [
+    ("A02", unknown_host, "no host no-such-host.invalid is known"),
+    ("A03", encrypted, "no encrypted connection"),
+    ("A04", deaf, "did not take the connection in time"),
+]
+
+
+@pytest.mark.parametrize(("number", "address", "says"), UNREACHED, ids=lambda word: str(word)[:3])
+def test_a02_a03_a04_a_service_that_cannot_be_reached(number, address, says, service, make_run):
+    """The run waits and says why; from the right address the same command ends it."""
+    run, before = make_run(), judge.look(service)
+    with hurried.time_flies(), address(service) as url:
+        to = hurried.service_at(service, url, timeout=0.5)
+        progress = dispatch.advance(run, to, hurried.MAX_USD)
+        assert progress.state == "waiting"
+        assert re.search(f"{says}.*{AGAIN}", progress.reasons[0]), number
+        assert ended(service, run, before) == DONE
+
+
+def begun(run, to, n_collected=0):
+    """Steps until a batch is under way that no step has taken in, after so many that were."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        dispatch.advance(run, to, hurried.MAX_USD)
+        states = [shard["state"] for shard in hurried.shards_of(run)]
+        if states.count("collected") >= n_collected and "submitted" in states:
+            return
+    raise AssertionError(states)
+
+
+def test_a18_a_batch_that_is_gone_for_a_day_is_lost_and_asked_again(service, make_run):
+    """The canary of 2 is in and the batch of 4 is not found for a day: what it may have cost is
+    spent, and its lines are asked once more.
+    """
+    run, before = make_run(canary=2), judge.look(service)
+    with hurried.time_flies() as later:
+        to = hurried.service_at(service)
+        with hurried.switched(service, {"stuck_finalizing": {"after": 1}}):
+            begun(run, to, n_collected=1)
+            with hurried.switched(service, {"not_ours": at("retrieve")}):
+                progress = dispatch.advance(run, to, hurried.MAX_USD)
+                assert (progress.state, progress.n_in_flight) == ("waiting", 4)
+                later(25)
+                progress = dispatch.advance(run, to, hurried.MAX_USD)
+                assert [shard["lost_usd"] > 0 for shard in hurried.shards_of(run)][1]
+        assert ended(service, run, before) == ("done", 6, 0, 10, 1)
+
+
+def of_other_pages(service):
+    """The service, seen by a client whose pages of 100 and of 97 objects have one and two."""
+
+    def shorten(request):
+        limit = {"100": "1", "97": "2"}.get(request.url.params.get("limit"))
+        if limit:
+            request.url = request.url.copy_set_param("limit", limit)
+
+    http = openai.DefaultHttpxClient(event_hooks={"request": [shorten]})
+    settings = {"base_url": service["base_url"], "api_key": service["token"], "max_retries": 0}
+    return hurried.service_at(service, client=openai.OpenAI(http_client=http, **settings))
+
+
+@pytest.mark.parametrize("fault", ["list_repeats", "list_drops"])
+def test_a31_a_listing_that_repeats_or_drops_between_pages(fault, service, make_run):
+    """A batch whose create was lost stands where pages meet: it is found, and no double."""
+    run, before = make_run(), judge.look(service)
+    with hurried.time_flies():
+        with hurried.switched(service, {"create_answer_lost": {"count": 1}}):
+            dispatch.advance(run, hurried.service_at(service), hurried.MAX_USD)
+        other = make_run(prompt="Another question.", name="other")
+        dispatch.advance(other, hurried.service_at(service), hurried.MAX_USD)
+        with hurried.switched(service, {fault: {}}):
+            dispatch.advance(run, of_other_pages(service), hurried.MAX_USD)
+            assert hurried.has_struck(service)
+        others = dispatch.follow(other, hurried.service_at(service), hurried.MAX_USD, hours=4)
+        progress = dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, hours=4)
+    assert (others.state, progress.state) == ("done", "done")
+    seen = judge.since(before, service)
+    assert sum(line["n_executions"] for line in seen.book.values()) == 12
+    assert len(seen.batches) == 2
+
+
+def test_a34_batches_that_the_ledger_does_not_know_are_adopted(service, make_run):
+    """The folder is put back as it was before the batch was made: nothing is sent again."""
+    run, before = make_run(), judge.look(service)
+    with hurried.time_flies():
+        to = hurried.service_at(service)
+        with hurried.switched(service, {"rate_limited": at("create")}):
+            dispatch.advance(run, to, hurried.MAX_USD)
+        copy = run.folder.with_name("copy")
+        shutil.copytree(run.folder, copy)
+        assert dispatch.follow(run, to, hurried.MAX_USD, hours=4).state == "done"
+        shutil.rmtree(run.folder)
+        copy.rename(run.folder)
+        assert ended(service, run, before) == DONE
+
+
+def test_a35_the_key_of_another_project_stops_the_run(service, make_run):
+    """It knows no batch of ours and lists none: the run stops, also days later; nothing is sent."""
+    run, before = make_run(), judge.look(service)
+    strange = {"not_ours": {}, "list_lags": {"seconds": 1e9}}
+    with hurried.time_flies() as later:
+        to = hurried.service_at(service)
+        begun(run, to)
+        with hurried.switched(service, strange):
+            for hours in (0, 25, 25):
+                later(hours)
+                progress = dispatch.advance(run, to, hurried.MAX_USD)
+                assert progress.state == "stopped"
+                assert re.search("this key sees another project.*Set the key", progress.reasons[0])
+        assert ended(service, run, before) == DONE
+
+
+def test_a16_the_key_stands_nowhere(service, make_run):
+    """After a refused key neither what is said nor any file of the run holds it."""
+    run = make_run()
+    with hurried.time_flies(), hurried.switched(service, {"key_revoked": {}}):
+        progress = dispatch.advance(run, hurried.service_at(service), hurried.MAX_USD)
+    assert service["token"] not in str(progress)
+    secret = service["token"].encode()
+    files = [path for path in runs.outputs().rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if secret in path.read_bytes()]
