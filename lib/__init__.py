@@ -5,9 +5,9 @@ Imports point downward only:
     top      __main__  commands  pipeline  report  selftest
     view     accounts  findings  charts  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
-             standing  submit  dispatch  schedule/  notify
-    pure     corpus/  prompts  tokens  lengths  estimate  wanted  shards  pacing  outlook
-             answers  results  dialect  votes  weights  tally  consensus  counting
+             standing  queues  planning  push  submit  dispatch  schedule/  notify
+    pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
+             outlook  answers  results  dialect  votes  weights  tally  averages  consensus  counting
              agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts
              advice
     ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs

@@ -7,38 +7,20 @@ recorded with what they may cost. Where a batch's lines cannot be known, the run
 creates a batch.
 """
 
-import gzip
-import hashlib
-import itertools
 import json
 import platform
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
-import orjson
-import pandas as pd
-
-from lib import clock, ledger, models, planning, prompts, reconcile, service
+from lib import clock, ledger, planning, reconcile, sent, service
 from lib.errors import AccountingError, ServiceError
 from lib.runs import Run, crash_point
 from lib.service import Service
 
 # States in which a shard may have become a batch that the ledger has missed.
 _UNSENT = ("planned", "uploading", "uploaded", "submitting")
-
-
-class Line(NamedTuple):
-    """A line of an input file: its ids, and what the service may charge for it."""
-
-    custom_id: str
-    key: str
-    attempt: int
-    model: str
-    n_input_tokens: int
-    worst_usd: float
 
 
 def once(book: sqlite3.Connection, to: Service, run: Run, run_id: str, hold: str) -> int:
@@ -70,6 +52,8 @@ def audit(book: sqlite3.Connection, to: Service, run: Run, run_id: str) -> None:
     sent from, since what another process has just made may not be listed yet. Raises ServiceError
     that stops the run when the key sees another project, or for a batch whose lines are unknown.
     """
+    if shard := sent.other_lines(book, run, *ledger.OPEN_STATES):
+        raise sqlite3.DatabaseError(f"shard {shard} holds other lines than its file")
     ends_at = clock.monotonic() + (0.0 if _is_at_home(book, run) else to.grace_seconds)
     while True:
         is_over = clock.monotonic() >= ends_at
@@ -151,8 +135,8 @@ def _settle(
         reconcile.double(book, to, {**holder, "reserved_usd": lost_usd}, batch)
         return
     new = [line for line in lines if line.custom_id not in holders]
-    row |= {"n_requests": len(new), "lost_usd": lost_usd}
-    row |= {"fields": planning.bind_fields(run, book), **_facts(batch)}
+    row |= {"n_requests": len(new), "lost_usd": lost_usd, **_facts(batch)}
+    row["fields"] = planning.bind_fields(run, book)
     crash_point("lost batch found")
     ledger.plan(book, row, [line[:3] for line in new], float("inf"))
     ledger.note(book, "adopted", row["shard"], batch_id=batch["id"], n_doubled=len(again))
@@ -168,22 +152,22 @@ def _holders(book: sqlite3.Connection, custom_ids: set[str]) -> dict[str, str]:
     """Which of these lines the ledger knows, and in which shard each of them."""
     found: dict[str, str] = {}
     for shard in ledger.shards(book):
-        sent = ledger.sends(book, shard["shard"])["custom_id"]
-        found |= dict.fromkeys(custom_ids.intersection(sent), shard["shard"])
+        names = ledger.sends(book, shard["shard"])["custom_id"]
+        found |= dict.fromkeys(custom_ids.intersection(names), shard["shard"])
     return found
 
 
 def _rebuilt(
     run: Run, to: Service, batch: dict[str, Any], name: tuple[str, str], taken: set[str]
-) -> tuple[dict[str, Any], list[Line]]:
+) -> tuple[dict[str, Any], list[sent.Line]]:
     """The ledger's row of a batch, submitted, and all its lines, from the input file itself."""
     shard, digest = name
-    path = next((p for p in _local(run, shard) if _digest(p)[0].startswith(digest)), None)
+    path = next((p for p in sent.local(run, shard) if sent.digest(p)[0].startswith(digest)), None)
     if path is None:
         path = run.path("shards") / f"{shard}-{batch['id'][-8:]}.jsonl.gz"
         _fetch(to, batch, path, digest)
-    lines = list(_lines(run, to, path))
-    sha256, n_bytes = _digest(path)
+    lines = list(sent.lines(run, to.facts, path))
+    sha256, n_bytes = sent.digest(path)
     row = {
         "shard": f"{shard}-{batch['id'][-8:]}" if shard in taken else shard,
         "model": lines[0].model,
@@ -193,15 +177,11 @@ def _rebuilt(
         "sha256": sha256,
         "size_bytes": n_bytes,
         "n_input_tokens": sum(line.n_input_tokens for line in lines),
+        "n_cap_tokens": sum(line.n_cap_tokens for line in lines),
         "reserved_usd": sum(line.worst_usd for line in lines),
         "file_id": batch["input_file_id"],
     }
     return row, lines
-
-
-def _local(run: Run, shard: str) -> list[Path]:
-    found = (run.path("shards") / f"{shard}{ending}" for ending in (".jsonl", ".jsonl.gz"))
-    return [path for path in found if path.is_file()]
 
 
 def _fetch(to: Service, batch: dict[str, Any], path: Path, digest: str) -> None:
@@ -216,44 +196,10 @@ def _fetch(to: Service, batch: dict[str, Any], path: Path, digest: str) -> None:
         fix = "Put a later copy of ledger.sqlite back, or begin a new run (--run NAME): it takes"
         facts = {"status": 404, "code": "unknown_batch", "unclear": False, "final": True}
         raise ServiceError(f"{what} {fix} over every valid answer.", **facts) from None
-    if not _digest(path)[0].startswith(digest):
+    if not sent.digest(path)[0].startswith(digest):
         path.unlink()
         what = f"the input file of batch {batch['id']} came from {to.name} with other bytes."
         raise AccountingError(f"{what} Run the same command again.", batch=batch["id"])
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a shard's bytes as they were sent."""
-    with _open(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return digest, file.tell()
-
-
-def _lines(run: Run, to: Service, path: Path) -> Iterator[Line]:
-    """The lines of an input file; one that no request of today asks for counts its bytes."""
-    n_tokens = _input_tokens(run)
-    asked = [(one.model, *one.fallback) for one in run.study.annotators.values()]
-    names = {to.facts.called(model): model for model in itertools.chain.from_iterable(asked)}
-    with _open(path) as file:
-        for raw in file:
-            read = orjson.loads(raw)
-            body, name = read["body"], read["custom_id"]
-            digits, attempt = prompts.read_custom_id(name)
-            key, n_input = n_tokens.get(digits, (digits.ljust(64, "0"), len(raw)))
-            model = names.get(body["model"], body["model"])
-            facts = models.facts(model)
-            usd = models.worst_case_usd(facts, n_input, int(body[facts.cap_parameter]))
-            yield Line(name, key, attempt, model, n_input, usd)
-
-
-def _input_tokens(run: Run) -> dict[str, tuple[str, int]]:
-    """Key and input tokens of each request, by the part of the key that a custom_id shows."""
-    requests = pd.read_parquet(run.path("requests.parquet"), columns=["key", "n_input_tokens"])
-    return {key[:40]: (key, int(n)) for key, n in requests.itertuples(index=False, name=None)}
 
 
 def _tidy(book: sqlite3.Connection, to: Service, names: dict, used: set[str | None]) -> None:
@@ -265,8 +211,8 @@ def _tidy(book: sqlite3.Connection, to: Service, names: dict, used: set[str | No
         if file_id in kept:
             continue
         shard = rows.get(name)
-        sent = shard and shard["sha256"].startswith(digest) and shard["state"] not in _UNSENT
-        if sent:
+        is_sent = shard and shard["sha256"].startswith(digest) and shard["state"] not in _UNSENT
+        if is_sent:
             service.delete_file(to, file_id)
         if file_id not in told:
-            ledger.note(book, "orphan_file", name, orphan_file_id=file_id, deleted=bool(sent))
+            ledger.note(book, "orphan_file", name, orphan_file_id=file_id, deleted=bool(is_sent))

@@ -29,12 +29,13 @@ from lib import (
     prompts,
     repairs,
     runs,
+    sent,
     service,
     versions,
     yamls,
 )
 from lib import study as studies
-from lib.errors import BusyError, ServiceError, VotebookError
+from lib.errors import ServiceError, VotebookError
 from lib.repairs import UNREADABLE, Finding, Place
 from lib.runs import Run
 from lib.service import Service
@@ -61,6 +62,15 @@ def check(run: Run, to: Service | None = None) -> pd.DataFrame:
     return pd.DataFrame(found, columns=list(Finding._fields))
 
 
+def connected(run: Run) -> Service | None:
+    """The service with which a run was begun, by its ledger or the copy of it; none before that."""
+    for name in ("ledger.sqlite", dispatch.COPY):
+        if _fault(run.path(name)) is None:
+            with ledger.open_ledger(run.path(name), read_only=True) as book:
+                return service.connect(str(ledger.fact(book, "service")))
+    return None
+
+
 @contextlib.contextmanager
 def _held(run: Run) -> Iterator[list[Finding]]:
     """The run held, or the finding that it is not."""
@@ -68,10 +78,8 @@ def _held(run: Run) -> Iterator[list[Finding]]:
         try:
             stack.enter_context(dispatch.holding(run))
             busy = []
-        except BusyError as error:
+        except VotebookError as error:
             busy = [Finding("run", run.name, "noted", f"{error} Nothing is repaired meanwhile.")]
-        except OSError as error:
-            busy = [Finding("run", run.name, "noted", f"its folder cannot be written ({error})")]
         yield busy
 
 
@@ -166,13 +174,13 @@ def _asked(run: Run, row: Any, shas: dict[str, str], templates: dict[str, str]) 
 def _ledger(run: Run, *, mends: bool) -> Finding:
     """The ledger page by page; a missing or damaged one is put back from its copy."""
     path, copy = run.path("ledger.sqlite"), run.path(dispatch.COPY)
-    fault = _fault(path)
+    fault = _fault(path) or _other_lines(run, path)
     if fault is None:
         return Finding("ledger", path.name, "good")
     is_unused = not copy.exists() and not any(run.path("shards").glob("*.jsonl*"))
     if is_unused and fault in (_MISSING, _EMPTY):
         return Finding("ledger", path.name, "good", "nothing has been sent")
-    if _fault(copy) is not None:
+    if _fault(copy) or _other_lines(run, copy):
         fix = "and there is no good copy of it. Begin a new run (--run NAME): it takes over every"
         return Finding("ledger", path.name, "lost", f"{fault}, {fix} valid answer")
     if not mends:
@@ -185,6 +193,12 @@ def _ledger(run: Run, *, mends: bool) -> Finding:
     made_at = datetime.fromtimestamp(copy.stat().st_mtime, UTC).isoformat(timespec="seconds")
     detail = f"{fault}: put back from the copy of {made_at}; what was sent later is adopted"
     return Finding("ledger", path.name, "repaired", detail)
+
+
+def _other_lines(run: Run, path: Path) -> str | None:
+    with ledger.open_ledger(path, read_only=True) as book:
+        shard = sent.other_lines(book, run, *ledger.OPEN_STATES, "collected")
+        return f"is damaged (other lines in shard {shard} than in its file)" if shard else None
 
 
 def _fault(path: Path) -> str | None:

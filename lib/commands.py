@@ -56,8 +56,7 @@ def watch(given: argparse.Namespace) -> int:
     show, last = painter(), [""]
 
     def seen(progress: "Progress") -> None:
-        lines = outlook_lines(run, progress, max_usd)
-        show(lines)
+        show(*outlook_lines(run, progress, max_usd))
         if last[0] != str(progress):
             notify.after(run, progress, max_usd)
         last[0] = str(progress)
@@ -91,8 +90,7 @@ def check(given: argparse.Namespace) -> int:
     from lib import runs
 
     run = runs.find(given.run)
-    to = None if given.offline or not _service_name(run) else _connected(run)
-    table = checks.check(run, to)
+    table = checks.check(run, None if given.offline else checks.connected(run))
     for row in table[table["state"].ne("good")].itertuples():
         print(plain(f"{row.state}: {row.part}: {row.what}: {row.detail}"))
     counts = table["state"].value_counts()
@@ -130,43 +128,42 @@ def bench(given: argparse.Namespace) -> int:
     return max(codes, default=DONE)
 
 
-def outlook_lines(run: "Run", progress: "Progress", max_usd: float) -> list[str]:
-    """What `watch` shows: progress, each queue, money, what stalls, deadlines, and the outlook."""
+def outlook_lines(run: "Run", progress: "Progress", max_usd: float) -> tuple[list[str], list[str]]:
+    """What `watch` shows: how far the run is, money, what stalls, deadlines; then, as it changes
+    with every moment, each queue and when all will be in.
+    """
     from lib import clock, ledger, outlook, queues
 
     now = clock.now()
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         shards = ledger.shards(book)
-        names = {shard["model"] for shard in shards}
+        names = {shard["model"] for shard in shards} | set(progress.to_send)
         windows = {model: queues.window_tokens(run, book, model) for model in names}
     held = outlook.queues(shards, progress.to_send, windows, now)
     bound = f" of ${max_usd:.4f}" if max_usd else ""
     spent = f"${progress.spend_usd:.4f} spent, ${progress.reserved_usd:.4f} at most in flight"
-    lines = [*str(progress).splitlines(), *(outlook.line(queue) for queue in held)]
-    lines += [f"{spent}{bound}", *outlook.stalls(shards, now)]
+    news = [*str(progress).splitlines(), f"{spent}{bound}", *outlook.stalls(shards, now)]
     if late := outlook.deadlines(shards, now):
         first = f"{min(late.values()):%Y-%m-%d %H:%M} UTC"
-        lines.append(f"{len(late):,} ended batches are not downloaded; their files go from {first}")
-    if progress.state == "waiting":
-        lines.append(outlook.arrival(held, shards, now))
-    return [plain(line) for line in lines]
+        news.append(f"{len(late):,} ended batches are not downloaded; their files go from {first}")
+    moving = [outlook.line(queue) for queue in held if queue.n_open]
+    moving += outlook.arrival(held, shards, now) if progress.state == "waiting" else []
+    return [plain(line) for line in news], [plain(line) for line in moving]
 
 
-def painter() -> Callable[[Sequence[str]], None]:
-    """How lines come on the screen: over the last ones in a terminal, else when there is news.
+def painter() -> Callable[[Sequence[str], Sequence[str]], None]:
+    """How lines come on the screen: over the last ones in a terminal, else when there is news."""
+    before: list[Sequence[str]] = [(), ()]
 
-    News is anything but the last line, which tells the time that is left.
-    """
-    before: list[Sequence[str]] = [()]
-
-    def paint(lines: Sequence[str]) -> None:
+    def paint(news: Sequence[str], moving: Sequence[str]) -> None:
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
-            back = f"\x1b[{len(before[0])}F\x1b[J" if before[0] else ""
-            print(back + "\n".join(line[:width] for line in lines), flush=True)
-        elif list(lines[:-1]) != list(before[0][:-1]):
-            print("\n".join(lines), flush=True)
-        before[0] = lines
+            n_before = len(before[0]) + len(before[1])
+            back = f"\x1b[{n_before}F\x1b[J" if n_before else ""
+            print(back + "\n".join(line[:width] for line in (*news, *moving)), flush=True)
+        elif news != before[0]:
+            print("\n".join((*news, *moving)), flush=True)
+        before[:] = news, moving
 
     return paint
 

@@ -5,17 +5,15 @@ Refuses to label by row order, by name or by nothing: what is not decided says w
 """
 
 import contextlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from lib import tally, weights
+from lib import averages, tally, weights
 from lib import votes as ballots
 from lib.errors import AccountingError
 from lib.fields import Field
@@ -110,7 +108,7 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         table = _settled(table, ties, study.fields, _heavy(base, ties))
         if table["kind"].eq("number").any():
             numbers = base.execute(_BALLOTS + _NUMBERS).df()
-            table = _averaged(table, numbers, study.fields)
+            table = averages.averaged(table, numbers, study.fields)
     return _where_applicable(_against(table), study.fields)[_COLUMNS]
 
 
@@ -252,41 +250,6 @@ def _against(table: pd.DataFrame) -> pd.DataFrame:
     """Votes against the value; numbers and entity lists have none for or against."""
     single = table["value"].notna() & table["kind"].isin(["closed", "text"])
     return table.assign(n_against=(table["n_votes"] - table["n_for"]).where(single, 0))
-
-
-def _averaged(
-    table: pd.DataFrame, numbers: pd.DataFrame, fields: Mapping[str, Field]
-) -> pd.DataFrame:
-    """Numbers: mean or median of the votes, and their spread."""
-    found = [
-        (item, name, centre(one["number"], one["w"], fields[name].combine), np.ptp(one["number"]))
-        for (item, name), one in numbers.groupby(["item", "field"])
-    ]
-    averages = pd.DataFrame(found, columns=["item", "field", "centre", "spread"])
-    averages = averages.astype({"item": "string", "field": "string", "centre": "string"})
-    table = table.drop(columns="spread").merge(averages, on=["item", "field"], how="left")
-    is_number, decided = table["kind"].eq("number"), table["status"].eq("decided")
-    value = table["value"].mask(is_number, table["centre"].where(decided))
-    plain = {name: table[name].mask(is_number) for name in ("share", "margin")}
-    return table.assign(value=value, **plain)
-
-
-def centre(numbers: Iterable[float], units: Iterable[int], combine: str) -> str:
-    """The weighted mean or median, exact until it is written.
-
-    The median of an even split is the middle between its two sides.
-
-    >>> centre([1, 2, 6], [1, 1, 1], "mean"), centre([1, 2, 6], [1, 1, 2], "median")
-    ('3', '4')
-    """
-    pairs = sorted(zip(map(Fraction, numbers), map(int, units), strict=True))
-    total = sum(unit for _, unit in pairs)
-    if combine == "mean":
-        return ballots.number(float(sum(value * unit for value, unit in pairs) / total))
-    below = list(itertools.accumulate(unit for _, unit in pairs))
-    low = next(n for n, up_to in enumerate(below) if 2 * up_to >= total)
-    high = next(n for n, up_to in enumerate(below) if 2 * up_to > total)
-    return ballots.number(float((pairs[low][0] + pairs[high][0]) / 2))
 
 
 def _where_applicable(table: pd.DataFrame, fields: Mapping[str, Field]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ each call; a call whose result is unknown is looked for at the service before it
 """
 
 import contextlib
+import errno
 import os
 import platform
 import sqlite3
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
 
-from lib import batches, clock, diary, ledger, reconcile, standing, versions
+from lib import batches, clock, diary, ledger, reconcile, runs, standing, versions
 from lib.errors import (
     AccountingError,
     BudgetError,
@@ -242,6 +243,8 @@ def holding(run: Run) -> Iterator[str]:
             holder = ledger.fact(book, "holder") or "another process"
         what = f"{holder} is working on run {run.name}. Wait for it to end, or stop it."
         raise BusyError(what, run=run.name, holder=holder) from None
+    except OSError as error:
+        raise runs.unwritable(run.path("ledger.lock"), error.errno or errno.EIO) from None
     crash_point("lock taken")
     try:
         yield uuid.uuid4().hex

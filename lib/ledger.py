@@ -41,7 +41,7 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conn
     with _faults(path), contextlib.ExitStack() as stack:
         connection = sqlite3.connect(target, uri=True, timeout=10, isolation_level=None)
         stack.enter_context(contextlib.closing(connection))
-        _prepare(connection, thorough=not read_only)
+        versions.prepare(connection, thorough=not read_only)
         connection = versions.bring(connection, path, read_only=read_only)
         stack.enter_context(contextlib.closing(connection))
         connection.row_factory = sqlite3.Row
@@ -263,17 +263,9 @@ def _faults(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         what = f"the ledger {path} cannot be used now ({error}). Run the same command again."
         raise VotebookError(what, path=str(path)) from None
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         what = f"the ledger {path} is damaged ({error}). `python3 votebook.py check RUN` puts its"
         raise VotebookError(f"{what} last good copy back.", path=str(path)) from None
-
-
-def _prepare(connection: sqlite3.Connection, *, thorough: bool) -> None:
-    """Set how the ledger is written; raise DatabaseError for one that is damaged."""
-    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("quick_check failed")
 
 
 def _change(connection: sqlite3.Connection, shard: str, old: str, facts: dict[str, object]) -> None:

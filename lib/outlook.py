@@ -67,21 +67,22 @@ def hours_left(queue: Queue) -> tuple[float, float] | None:
     return hours / (1 + spread), hours / (1 - spread)
 
 
-def arrival(held: Iterable[Queue], shards: Shards, at: datetime) -> str:
-    """The sentence about when everything will be in: models work side by side, the last one counts.
+def arrival(held: Iterable[Queue], shards: Shards, at: datetime) -> list[str]:
+    """When everything will be in: models work side by side, the last one counts.
 
+    As long as that is not known for every model, what there is to say about each of the others.
     `at` is now, in UTC.
     """
     open_queues = [queue for queue in held if queue.n_open]
     if not open_queues:
-        return "nothing is under way"
+        return ["nothing is under way"]
     known = {queue.model: hours_left(queue) for queue in open_queues}
     unknown = [queue for queue in open_queues if known[queue.model] is None]
     if unknown:
-        return "; ".join(_unknown(queue, shards, at) for queue in unknown)
+        return [_unknown(queue, shards, at) for queue in unknown]
     low, high = (max(hours[n] for hours in known.values() if hours) for n in (0, 1))
     first, last = (moment(at + timedelta(hours=hours), at) for hours in (low, high))
-    return f"all in between {first} and {last} UTC (in {low:.1f} to {high:.1f} h)"
+    return [f"all in between {first} and {last} UTC (in {low:.1f} to {high:.1f} h)"]
 
 
 def stalls(shards: Shards, at: datetime) -> list[str]:
@@ -201,7 +202,7 @@ def _paused(model: str, shards: Shards, at: datetime) -> list[str]:
     first = min(_time(shard["not_before"]) for shard in later)
     n_times = max(shard["n_refusals"] for shard in later)
     what = f"{model}: no room at the service for {_batches(len(later))}"
-    return [f"{what}; tried again at {moment(first, at)} UTC (refused {n_times} times)"]
+    return [f"{what}; tried again at {moment(first, at)} UTC (refusals: {n_times})"]
 
 
 def _slow(model: str, shards: Shards, at: datetime) -> list[str]:

@@ -5,21 +5,18 @@ give now and written anew where it differs; they themselves come again from the 
 it keeps them. What is replaced stays beside it under another name. Nothing here costs money.
 """
 
-import gzip
-import hashlib
 import math
 import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import orjson
 import pyarrow
 import pyarrow.parquet
 
-from lib import collect, ledger, results, service
+from lib import collect, ledger, results, sent, service
 from lib.errors import ServiceError, VotebookError
 from lib.runs import Run
 from lib.service import Service
@@ -68,23 +65,15 @@ def aside(path: Path, why: str) -> Path:
     return free
 
 
-def opened(path: Path) -> IO[bytes]:
-    """A file of bytes to read, packed or not."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
 def _sent(place: Place, shard: dict[str, Any]) -> Finding:
-    """A shard's file must have the digest that was sent, and the lines that the ledger holds."""
+    """A shard's file must have the digest that was sent."""
     plain = place.run.path("shards") / shard["file"]
     packed = plain.with_name(f"{plain.name}.gz")
     there = [path for path in (packed, plain) if path.is_file()]
-    good = [path for path in there if _names(path, shard) is not None]
+    good = [path for path in there if sent.digest(path)[0] == shard["sha256"]]
     is_in = shard["state"] == "collected"
-    if good and (len(there) == 1 and not (is_in and good == [plain])):
-        held = ledger.sends(place.book, shard["shard"])["custom_id"].tolist()
-        same = _names(good[0], shard) == held
-        detail = "" if same else "the ledger holds other lines than the file. Put a copy of it back"
-        return Finding("shards", good[0].name, "good" if same else "lost", detail)
+    if good and len(there) == 1 and not (is_in and good == [plain]):
+        return Finding("shards", good[0].name, "good")
     if good and not place.mends:
         return Finding("shards", good[0].name, "noted", "lies there twice, or not packed")
     if good:
@@ -119,28 +108,13 @@ def _fetch_sent(place: Place, shard: dict[str, Any], packed: Path, damaged: list
         service.download(place.to, shard["file_id"], newer)
     except ServiceError as error:
         return Finding("shards", shard["file"], "lost", f"{what}; {error}")
-    with gzip.open(newer, "rb") as file:
-        same = hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
-    if not same:
+    if sent.digest(newer)[0] != shard["sha256"]:
         newer.unlink()
         return Finding("shards", shard["file"], "lost", f"{what}, and the service has other bytes")
     for path in damaged:
         aside(path, "damaged")
     newer.replace(packed)
     return Finding("shards", shard["file"], "repaired", f"it {what}: downloaded again")
-
-
-def _names(path: Path, shard: dict[str, Any]) -> list[str] | None:
-    """The ids of a shard's lines; nothing when its bytes are not those that were sent."""
-    digest, names = hashlib.sha256(), []
-    try:
-        with opened(path) as file:
-            for line in file:
-                digest.update(line)
-                names.append(orjson.loads(line)["custom_id"])
-    except (*UNREADABLE, ValueError, KeyError, TypeError):
-        return None
-    return names if digest.hexdigest() == shard["sha256"] else None
 
 
 def _received(place: Place, shard: dict[str, Any], files: list[Path]) -> Iterator[Finding]:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 ROOT = yamls.WORKSPACE
 NO_ROOM = "Make room, or make the disk writable, then run the same command again."
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_NO_HANDLES = "Close programs, or raise the limit (`ulimit -n`), then run the same command again."
+_FULL = {errno.EMFILE, errno.ENFILE}
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EINVAL}
+_UNWRITABLE |= {errno.EACCES, errno.EPERM, *_FULL}
 _FORMULA = r"^[=+\-@\t\r]"
 
 
@@ -186,10 +189,15 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        what = f"{yamls.shown(path)} cannot be written: {os.strerror(error.errno)}."
-        raise VotebookError(f"{what} {NO_ROOM}", path=str(path)) from None
+        raise unwritable(path, error.errno) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, number: int) -> VotebookError:
+    """What to say of a file that the system does not let us write, by the system's error number."""
+    what = f"{yamls.shown(path)} cannot be written: {os.strerror(number)}."
+    return VotebookError(f"{what} {_NO_HANDLES if number in _FULL else NO_ROOM}", path=str(path))
 
 
 def sync(path: Path) -> None:

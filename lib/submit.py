@@ -5,16 +5,13 @@ before the upload, and an intent stands there before each call; an unclear end s
 `reconcile`. What the study no longer asks, or no limit admits any more, is released.
 """
 
-import hashlib
 import sqlite3
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from lib import (
-    answers,
     brake,
     clock,
     collect,
@@ -23,8 +20,8 @@ from lib import (
     pacing,
     planning,
     prompts,
+    push,
     queues,
-    reconcile,
     service,
     shards,
 )
@@ -81,7 +78,7 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
         except BudgetError as error:
             held.append(str(error))
         except ServiceError as error:
-            if _stops_all(error):
+            if push.stops_all(error):
                 raise
             ledger.note(book, "service_error", None, model=model, error=str(error))
             (held if error.final else waiting).append(str(error))
@@ -110,7 +107,7 @@ def _withdraw(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> Non
     asked = set(requests["key"]) - answered
     for shard in waiting:
         if not asked.issuperset(ledger.sends(step.book, shard["shard"])["key"]):
-            _release(step, shard, "its requests have changed since it was planned")
+            push.release(step, shard, "its requests have changed since it was planned")
         elif shard["n_requests"] > 1 and not queues.is_paused([shard]):
             window = queues.window_tokens(step.run, step.book, shard["model"])
             bounds = _bounds(step, shard["model"], window)
@@ -119,14 +116,7 @@ def _withdraw(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> Non
                 or shard["n_requests"] > bounds.max_requests
                 or shard["size_bytes"] > bounds.max_bytes
             ):
-                _release(step, shard, "its lines go into smaller ones")
-
-
-def _release(step: Step, shard: dict[str, Any], why: str) -> None:
-    if shard["file_id"]:
-        service.delete_file(step.to, shard["file_id"])
-    ledger.release(step.book, shard["shard"], shard["state"], why)
-    step.run.path("shards").joinpath(shard["file"]).unlink(missing_ok=True)
+                push.release(step, shard, "its lines go into smaller ones")
 
 
 def _verdicts(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, Verdict]:
@@ -153,9 +143,9 @@ def _cancel(step: Step, verdicts: dict[str, Verdict]) -> None:
         verdict = verdicts.get(shard["model"])
         running = shard["status"] in ("validating", "in_progress")
         if running and verdict and verdict.state in ("braked", "stopped"):
+            ledger.note(step.book, "brake", shard["shard"], why=verdict.why)
             service.cancel(step.to, shard["batch_id"])
             crash_point("brake cancelled")
-            ledger.note(step.book, "brake", shard["shard"], why=verdict.why)
             ledger.observe(step.book, shard["shard"], status="cancelling")
 
 
@@ -172,7 +162,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
     if is_canary or step.canaries_only:
         for shard in waiting if is_canary else ():
             if shard["purpose"] != "canary":
-                _release(step, shard, "its model has to pass a canary first")
+                push.release(step, shard, "its model has to pass a canary first")
         waiting = [shard for shard in waiting if shard["purpose"] == "canary"]
     window = queues.window_tokens(run, book, model)
     n_most = _n_creates(step, model, n_models)
@@ -180,7 +170,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
     sizes = [shard["n_input_tokens"] for shard in waiting]
     n_pushed = pacing.admit(sizes, enqueued, window, n_most)
     for shard in waiting[:n_pushed]:
-        _push(step, shard)
+        push.push(step, shard)
     if n_pushed < len(waiting) or (step.canaries_only and not is_canary):
         return
     n_most, enqueued = n_most - n_pushed, enqueued + sum(sizes)
@@ -190,7 +180,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
         parts = _parts(step, model, rows, window, enqueued, n_most)
     for part in parts[: max(0, n_most)]:
         if len(part):
-            _push(step, planning.plan(step, model, part, "canary" if is_canary else "main"))
+            push.push(step, planning.plan(step, model, part, "canary" if is_canary else "main"))
 
 
 def _check_model(run: Run, model: str) -> None:
@@ -271,64 +261,3 @@ def _changes_at(step: Step, verdicts: dict[str, Verdict]) -> datetime | None:
     if ledger.limits(step.book) or n_made >= pacing.BATCHES_AN_HOUR // 2:
         ends.append(now + timedelta(seconds=LOOK_AGAIN_SECONDS))
     return min((end for end in ends if end > now), default=None)
-
-
-def _push(step: Step, shard: dict[str, Any]) -> None:
-    """Take one shard from the disk to the service: upload it, then create its batch.
-
-    A refusal leaves the shard as it was, but for a file that the service did not accept.
-    """
-    book, to, path = step.book, step.to, step.run.path("shards") / shard["file"]
-    try:
-        if shard["state"] == "planned":
-            if not path.is_file() or _sha256(path) != shard["sha256"]:
-                _release(step, shard, "its file is gone or has changed")
-                return
-            _move(book, shard, "planned", "uploading")
-            crash_point("upload intended")
-            file_id = service.upload(to, path, reconcile.file_name(shard))
-            crash_point("upload answered")
-            _move(book, shard, "uploading", "uploaded", file_id=file_id)
-            crash_point("upload recorded")
-        _move(book, shard, "uploaded", "submitting")
-        crash_point("create intended")
-        labels = reconcile.metadata(step.run_id, shard)
-        batch = service.create(to, shard["file_id"], prompts.ENDPOINT, labels)
-        crash_point("create answered")
-        reconcile.adopt(book, shard["shard"], batch)
-        crash_point("create recorded")
-    except ServiceError as error:
-        _step_back(step, shard, error)
-        raise
-
-
-def _step_back(step: Step, shard: dict[str, Any], error: ServiceError) -> None:
-    """Undo the intent of a call that was refused for certain; its model pauses when it is told to.
-
-    What is refused as it is, is tried once more by the next command, and then after pauses.
-    """
-    if shard["state"] not in ("uploading", "submitting") or error.unclear:
-        return
-    for_all = _stops_all(error)
-    facts = {} if for_all else queues.hold_back(step.run, step.book, shard, is_final=error.final)
-    before = "planned" if shard["state"] == "uploading" else "uploaded"
-    _move(step.book, shard, shard["state"], before, **facts, error=str(error))
-    if before == "uploaded" and error.final and not for_all and error.status != 403:
-        service.delete_file(step.to, shard["file_id"])
-        _move(step.book, shard, "uploaded", "planned", file_id=None)
-
-
-def _stops_all(error: ServiceError) -> bool:
-    """Whether a fault is the account's or the network's, and no model's own."""
-    status = error.status in (0, *answers.ACCOUNT_STATUS)
-    return status or error.code in answers.ACCOUNT_CODES
-
-
-def _move(book: sqlite3.Connection, shard: dict, old: str, new: str, **facts: object) -> None:
-    ledger.move(book, shard["shard"], old, new, **facts)
-    shard |= {"state": new, **facts}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,17 +5,20 @@ A ledger of a later version is never touched.
 """
 
 import contextlib
+import json
+import re
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from lib import runs
+from lib import runs, study
 from lib.errors import VotebookError
 
 VERSION = 2
 STATES = ("planned", "uploading", "uploaded", "submitting", "submitted", "collected", "released")
-_TIMES = ("unseen_at", "short_at", "not_before", "changed_at", "expires_at", "submitted_at")
-_TIMES += ("ended_at", "collected_at")
+_TIMES = """unseen_at, short_at, not_before, changed_at, expires_at, submitted_at, ended_at,
+  collected_at"""
 _FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _SHARDS = """CREATE TABLE shards (
   id INTEGER PRIMARY KEY, shard TEXT NOT NULL UNIQUE, model TEXT NOT NULL, purpose TEXT NOT NULL,
@@ -42,6 +45,7 @@ _COLUMNS = """shard, model, purpose, state, file, sha256, size_bytes, n_requests
   reserved_usd, fields, lost_usd, unseen_at, n_refusals, not_before, changed_at, file_id, batch_id,
   status, n_completed, n_failed, expires_at, settled_usd, submitted_at, ended_at, collected_at,
   error"""
+_FIELDS = re.compile("fields [0-9a-f]{16}")
 # Every step ends in the latest form, also the one from nothing.
 _STEPS = {
     0: (_FACTS, _SHARDS, _SENDS, _LIMITS, _EVENTS),
@@ -62,6 +66,14 @@ _STEPS = {
         "DROP TABLE shards_1",
     ),
 }
+
+
+def prepare(connection: sqlite3.Connection, *, thorough: bool) -> None:
+    """Set how the ledger is written; raise DatabaseError for one that is damaged."""
+    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
 
 
 def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -90,7 +102,8 @@ def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sql
 def fault(connection: sqlite3.Connection) -> str | None:
     """What stands in a ledger of today's form and cannot be, though SQLite can read it.
 
-    A flipped bit in a value leaves the file whole: columns, states and times are looked at.
+    A flipped bit in a value leaves the file whole: columns, states, times and details are looked
+    at, and the fields by their digest.
     """
     query = "SELECT m.name || '.' || p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p"
     with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
@@ -99,17 +112,32 @@ def fault(connection: sqlite3.Connection) -> str | None:
         missing = sorted(set(fresh.execute(query)) - set(map(tuple, connection.execute(query))))
     if missing:
         return f"it has no {missing[0][0]}"
-    for row in connection.execute(f"SELECT shard, state, {', '.join(_TIMES)} FROM shards"):  # noqa: S608 - our columns
-        shard, state, *times = row
-        if state not in STATES:
-            return f"shard {shard} is {state!r}, which is no state"
-        try:
-            found = [datetime.fromisoformat(time) for time in times if time is not None]
-        except (ValueError, TypeError) as error:
-            return f"shard {shard}: {error}"
-        if not all(time.tzinfo for time in found):
-            return f"shard {shard} has a time without its zone"
+    lost = "SELECT shard FROM shards WHERE fields NOT IN (SELECT name FROM facts)"
+    if found := connection.execute(lost).fetchone():
+        return f"the fields of shard {found[0]} are not there"
+    at = ""
+    try:
+        for at, state, *times in connection.execute(f"SELECT shard, state, {_TIMES} FROM shards"):  # noqa: S608 - our columns
+            if state not in STATES:
+                return f"shard {at} is {state!r}, which is no state"
+            _check_times(times)
+        for at, detail in connection.execute("SELECT at, detail FROM events"):
+            _check_times([at])
+            json.loads(detail)
+        for at, value in connection.execute("SELECT name, value FROM facts"):
+            held = json.loads(value) if value[:1] in ("{", "[") else None
+            if _FIELDS.fullmatch(at) and study.digest(held)[:16] != at[7:]:
+                return f"{at} are not those of that name"
+    except (ValueError, TypeError) as error:
+        return f"{at}: {error}"
     return None
+
+
+def _check_times(times: Iterable[str | None]) -> None:
+    """Raise ValueError for a time that is none, or has no zone."""
+    for time in times:
+        if time is not None and not datetime.fromisoformat(time).tzinfo:
+            raise ValueError(f"{time} has no zone")
 
 
 def copy(connection: sqlite3.Connection, path: Path) -> None:

@@ -6,6 +6,7 @@ Parquet: memory holds one batch of answers.
 """
 
 import contextlib
+import errno
 import itertools
 import math
 import re
@@ -258,7 +259,11 @@ def _batch(rows: Iterable[list[dict]], schema: pyarrow.Schema) -> pyarrow.Record
 def _write(base: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the rows of a query as one Parquet file, whole or not at all."""
     with runs.replacing(path) as part:
-        base.sql(query).write_parquet(str(part))
+        try:
+            base.sql(query).write_parquet(str(part))
+        except duckdb.IOException as error:
+            number = re.search(r'"errno":"(\d+)"', str(error))
+            raise runs.unwritable(path, int(number[1]) if number else errno.EIO) from None
 
 
 def _account(base: duckdb.DuckDBPyConnection, n_answers: int, study: Study) -> pd.DataFrame:

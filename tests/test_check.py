@@ -1,9 +1,13 @@
 """A run that is damaged in every way that a disk or a hand can, read again and put right."""
 
+import contextlib
 import gzip
 import json
+import os
 import random
 import shutil
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -181,6 +185,39 @@ def test_a_run_that_another_process_holds_is_read_only(done):
         found = states(check.check(run))
     assert found == [("run", "noted"), ("outcomes", "noted")]
     assert states(check.check(run)) == [("outcomes", "repaired")]
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """A folder that cannot be written, nor by root, who may write everywhere."""
+    is_root = os.name != "nt" and os.geteuid() == 0
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no such modes there")
+def test_a_folder_that_cannot_be_written_is_read_and_not_paid_from(place):
+    """Where it stands and what it holds can be read; advancing says why it cannot."""
+    first, found = place
+    with tempfile.TemporaryDirectory() as folder:
+        run = runs.Run(first.name, Path(folder) / first.name, first.study)
+        shutil.copytree(first.folder, run.folder)
+        Path(folder).chmod(0o755)
+        with read_only(run.folder):
+            assert dispatch.status(run).n_valid == len(collect.outcomes(run)) == 6
+            with pytest.raises(VotebookError, match=r"cannot be written.*make the disk writable"):
+                dispatch.advance(run, sending.service_at(found), 0.0)
+            assert states(check.check(run)) == [("run", "noted")]
+    sending.close_clients()
 
 
 def test_results_that_nobody_took_in_show_until_when_they_are_kept(make_run, endpoint):

@@ -156,6 +156,43 @@ def test_simulated_answers_never_stand_in_for_paid_ones(make_run, endpoint):
     assert len(collect.known(first, asked, free=True, service="local")) == 0
 
 
+def rewrite(run, **changes):
+    """Write the outcomes of a run anew, with other columns; None leaves one out, as of old."""
+    table = collect.outcomes(run, content=True)
+    for path in run.path("outcomes").glob("*.parquet"):
+        path.unlink()
+    dropped = [name for name, value in changes.items() if value is None]
+    table = table.assign(**changes).drop(columns=dropped)
+    runs.write_table(table, run.path("outcomes") / "all.parquet")
+
+
+def test_answers_are_shared_within_one_service_alone(make_run, endpoint):
+    """Another service's model of the same name is another model; an outcome says whose it is."""
+    first, run = make_run(name="first"), make_run(name="second")
+    sending.finish(first, sending.service_at(endpoint, free=False), 1.0)
+    assert set(collect.outcomes(first)["service"]) == {"local"}
+    rewrite(first, simulated=False, service="openai")
+    asked = run.table("requests")
+    for name, n in (("openai", 6), ("local", 0), ("https://example.org/v1", 0)):
+        assert len(collect.known(run, asked, free=False, service=name)) == n
+    assert len(collect.known(run, asked, free=True, service="openai")) == 0
+
+
+def test_answers_of_old_are_those_of_the_service_that_their_ledger_names(make_run, endpoint):
+    """Files from before services were named: simulated ones are local, the ledger tells others."""
+    first, run = make_run(name="first"), make_run(name="second")
+    sending.finish(first, sending.service_at(endpoint, name="openai"))
+    asked = run.table("requests")
+    rewrite(first, service=None)
+    assert len(collect.known(run, asked, free=True, service="local")) == 6
+    assert collect.outcomes(first)["service"].isna().all()
+    rewrite(first, simulated=False, service=None)
+    assert len(collect.known(run, asked, free=False, service="openai")) == 6
+    assert len(collect.known(run, asked, free=False, service="local")) == 0
+    first.path("ledger.sqlite").write_bytes(b"this is no ledger" * 100)
+    assert len(collect.known(run, asked, free=False, service="openai")) == 0
+
+
 def test_shared_answers_are_copied_once_and_for_nothing(make_run, endpoint):
     """The copies have no spend, and keep the batch and the run that paid."""
     sending.finish(make_run(name="first"), sending.service_at(endpoint))

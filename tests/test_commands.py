@@ -90,8 +90,8 @@ def test_watch_follows_a_run_to_its_end(make_run, service, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Run guests at local: answers are simulated, nothing is paid."
     assert lines[1].startswith("waiting: 0 of 6 answered, 6 in flight")
-    assert lines[2].startswith("gpt-6-luna: 1 batch in flight (6 requests, ")
-    assert lines[3].startswith("$0.0000 spent, $")
+    assert lines[2].startswith("$0.0000 spent, $")
+    assert lines[3].startswith("gpt-6-luna: 1 batch in flight (6 requests, ")
     assert "no batch has ended yet: 1 batch in flight, the service promises 24 h" in lines[4]
     assert any(line.startswith("done: 6 of 6 answered") for line in lines)
     assert len(lines) < 30
@@ -144,16 +144,16 @@ def test_a_terminal_is_painted_over(monkeypatch):
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "21")
     paint = commands.painter()
-    paint(["a" * 50, "b"])
-    paint(["c"])
+    paint(["a" * 50], ["b"])
+    paint(["c"], [])
     assert screen.getvalue() == f"{'a' * 20}\nb\n\x1b[2F\x1b[Jc\n"
 
 
 def test_elsewhere_only_news_is_written(capsys):
-    """The last line, which tells the time that is left, is no news."""
+    """That less time is left is none."""
     paint = commands.painter()
-    for lines in (["one", "5 h"], ["one", "4 h"], ["two", "4 h"]):
-        paint(lines)
+    for news, moving in (("one", "5 h"), ("one", "4 h"), ("two", "4 h")):
+        paint([news], [moving])
     assert capsys.readouterr().out == "one\n5 h\ntwo\n4 h\n"
 
 

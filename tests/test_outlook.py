@@ -55,7 +55,7 @@ def test_the_rate_is_what_ended_since_the_first_submission():
     assert (queue.n_recent, queue.per_hour, queue.n_open) == (4, 200, 300)
     assert (queue.n_batches, queue.enqueued_tokens, queue.window_tokens) == (2, 20_000, 50_000)
     assert outlook.hours_left(queue) == (1.0, 3.0)
-    said = outlook.arrival([queue], shards, NOON + timedelta(hours=2))
+    (said,) = outlook.arrival([queue], shards, NOON + timedelta(hours=2))
     assert said == "all in between 15:00 and 17:00 UTC (in 1.0 to 3.0 h)"
 
 
@@ -91,7 +91,7 @@ def test_a_canary_says_nothing_about_speed():
     queue = only(shards, now=2)
     assert queue.per_hour is None
     assert outlook.hours_left(queue) is None
-    said = outlook.arrival([queue], shards, NOON + timedelta(hours=2))
+    (said,) = outlook.arrival([queue], shards, NOON + timedelta(hours=2))
     assert said == (
         "luna: no batch has ended yet: 1 batch in flight, the service promises 24 h "
         "(until 2026-11-21 13:00 UTC)"
@@ -101,7 +101,7 @@ def test_a_canary_says_nothing_about_speed():
 def test_one_ended_batch_gives_no_range():
     """One end is uncertain by all of it."""
     shards = [shard(0, 1), shard(0)]
-    said = outlook.arrival([only(shards, now=1)], shards, NOON)
+    (said,) = outlook.arrival([only(shards, now=1)], shards, NOON)
     assert said.startswith(
         "luna: only 1 batch ended so far: 1 batch in flight, the service promise"
     )
@@ -130,7 +130,7 @@ def test_models_work_side_by_side():
     ]
     queues = outlook.queues([*luna, *terra], {}, {}, NOON + timedelta(hours=4))
     assert [queue.model for queue in queues] == ["luna", "terra"]
-    said = outlook.arrival(queues, [*luna, *terra], NOON + timedelta(hours=4))
+    (said,) = outlook.arrival(queues, [*luna, *terra], NOON + timedelta(hours=4))
     assert said == "all in between 17:20 and 20:00 UTC (in 1.3 to 4.0 h)"
 
 
@@ -139,16 +139,16 @@ def test_one_unknown_model_makes_the_whole_unknown():
     luna = [*(shard(0, 4) for _ in range(4)), shard(0)]
     terra = [shard(3.5, model="terra", expires_at=None)]
     queues = outlook.queues([*luna, *terra], {}, {}, NOON + timedelta(hours=4))
-    said = outlook.arrival(queues, [*luna, *terra], NOON + timedelta(hours=4))
+    (said,) = outlook.arrival(queues, [*luna, *terra], NOON + timedelta(hours=4))
     expected = "terra: no batch has ended yet: 1 batch in flight, the service promises 24 h"
     assert said == expected
 
 
 def test_nothing_under_way_has_no_outlook():
     """A finished run, and one that holds lines back with nothing in flight."""
-    assert outlook.arrival([only([shard(0, 1)], now=1)], [], NOON) == "nothing is under way"
+    assert outlook.arrival([only([shard(0, 1)], now=1)], [], NOON) == ["nothing is under way"]
     queue = only([], to_send=5)
-    assert outlook.arrival([queue], [], NOON) == "luna: no batch has ended yet, none in flight"
+    assert outlook.arrival([queue], [], NOON) == ["luna: no batch has ended yet, none in flight"]
 
 
 def test_a_queue_in_words():
@@ -168,7 +168,7 @@ def test_a_queue_in_words():
     [
         (
             shard(None, state="uploaded", not_before=at(0.5), n_refusals=3),
-            "luna: no room at the service for 1 batch; tried again at 12:30 UTC (refused 3 times)",
+            "luna: no room at the service for 1 batch; tried again at 12:30 UTC (refusals: 3)",
         ),
         (
             shard(-25),

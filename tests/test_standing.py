@@ -1,6 +1,7 @@
 """Whether anything may have changed since a run was counted and planned."""
 
 import os
+from datetime import UTC, datetime
 
 import pytest
 import sending
@@ -65,9 +66,8 @@ def add_outcomes(run):
 
 def later(seconds):
     """A clock that is ahead."""
-    real = clock.Clock(lambda: clock.now().timestamp() + seconds, clock.monotonic, clock.sleep)
     ahead = clock.now().timestamp() + seconds
-    return clock.running(clock.Clock(lambda: ahead, real.monotonic, real.sleep))
+    return clock.running(clock.Clock(lambda: ahead, clock.monotonic, clock.sleep))
 
 
 @pytest.mark.parametrize("name", ["all sent", "some left"])
@@ -132,7 +132,7 @@ def test_another_command_is_planned_for(flying, endpoint, name, differs):
     """Another budget, canaries alone, another service."""
     run, to = flying[name]
     if differs.keys() & {"free", "name"}:
-        differs = {"to": sending.service_at(endpoint, **differs)}
+        to, differs = sending.service_at(endpoint, **differs), {}
     assert not planned(run, to, **differs)
 
 
@@ -164,9 +164,7 @@ def test_a_conclusion_ends_when_time_may_change_it(flying):
     run, to = flying["some left"]
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
         counts, end = standing.counted(run, book), clock.now().timestamp() + 60
-        plan = standing.Plan(
-            ("paused",), changes_at=clock.datetime.fromtimestamp(end, clock.UTC).isoformat()
-        )
+        plan = standing.Plan(("paused",), changes_at=datetime.fromtimestamp(end, UTC).isoformat())
         standing.record(run, book, counts, given(to, book), plan)
         assert standing.planned(run, book, given(to, book)) == plan
         with later(61):

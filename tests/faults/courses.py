@@ -36,6 +36,16 @@ PANELS = {
         }
     },
 }
+# Faults of calls and of lines, and the largest share of them in a course.
+CALLS = {
+    "drop": 0.05, "error": 0.03, "down": 0.03, "busy": 0.05, "lose": 0.08, "fail": 0.05,
+    "cut": 0.05, "twice": 0.02, "no_file": 0.05, "blame": 0.05, "gone": 0.02, "late": 0.05,
+}  # fmt: skip
+LINES = {
+    "missing": 0.08, "busy": 0.05, "broken": 0.05, "zero": 0.03, "empty": 0.05,
+    "truncated": 0.05, "malformed": 0.05, "refused": 0.05, "bad": 0.03,
+}  # fmt: skip
+QUEUES = (0, 0, 0, 0, 500, 1000, 3000)  # tokens; a line has about 180
 MAX_DAYS = 40  # of simulated time, in which every course must have ended
 MAX_STARTS = 400
 HOUR = 3600.0
@@ -76,59 +86,52 @@ def shm() -> Path:
 
 def draw(seed: object) -> Course:
     """The course of a seed."""
-    rng = random.Random(f"course {seed}")
-    panel = rng.choice(("one", "one", "two", "chain"))
-    n_texts = rng.randint(8, 30)
-    canary = rng.randint(2, 5)
-    settings = {
-        "canary": canary,
-        "max_requests": rng.choice((4, 7, 12, 50_000)),
-        "attempts": rng.randint(1, 4),
-        "max_failure_share": 0.9,
-    }
-    calls = _some(rng, {
-        "drop": 0.05, "error": 0.03, "down": 0.03, "busy": 0.05, "lose": 0.08, "fail": 0.05,
-        "cut": 0.05, "twice": 0.02, "no_file": 0.05, "blame": 0.05, "gone": 0.02, "late": 0.05,
-    })  # fmt: skip
-    lines = _some(rng, {
-        "missing": 0.08, "busy": 0.05, "broken": 0.05, "zero": 0.03, "empty": 0.05,
-        "truncated": 0.05, "malformed": 0.05, "refused": 0.05, "bad": 0.03,
-    })  # fmt: skip
-    lag = rng.choice((0, 0, 5, 60, 110))
-    limits = {}
-    if rng.random() < 0.4:
-        for model in ("gpt-6-luna", "gpt-6.1-terra"):
-            limits[model] = rng.choice((400, 1000, 2500, 6000))
-    begin = rng.uniform(0, 30 * HOUR)
-    weather = simulated.Weather(
-        turnaround=rng.choice((simulated.lognormal, _quick, _slow)),
-        calls=calls,
-        lines=lines,
+    rng = random.Random(f"course {seed}")  # noqa: S311
+    weather = _weather(rng)
+    budget = rng.choice((10.0, 10.0, 10.0, 1.0, 0.4, 0.1))
+    return Course(
+        seed=seed,
+        panel=rng.choice(("one", "one", "two", "chain")),
+        n_texts=rng.randint(6, 20),
+        sending={
+            "canary": rng.randint(2, 5),
+            "max_requests": rng.choice((4, 7, 12, 50_000)),
+            "attempts": rng.randint(1, 4),
+            "max_failure_share": 0.9,
+        },
+        weather=weather,
+        budget=budget,
+        poll_seconds=rng.choice((600, 1800, 7200)),
+        cron=rng.random() < 0.4,
+        may_stop=bool(weather.denied or weather.hollow) or budget < 10,
+    )
+
+
+def _weather(rng: random.Random) -> simulated.Weather:
+    """How the service behaves, and when the process ends: each trouble in some courses."""
+    limit, late, begin = rng.choice(QUEUES), rng.choice(QUEUES), rng.uniform(0, 20 * HOUR)
+    return simulated.Weather(
+        turnaround=rng.choice((simulated.lognormal, _quick, _quick, _slow)),
+        calls=_some(rng, CALLS),
+        lines=_some(rng, LINES),
         validating=rng.choice((5, 60, 900)),
-        lag=lag,
-        late=rng.choice((0, 0, 600, 20 * HOUR)),
+        lag=rng.choice((0, 0, 5, 60, 110)),
+        late=3 * HOUR * rng.random() if late else 0,
         page=rng.choice((2, 5, 100)),
-        limits=limits,
-        tells=rng.random() < 0.6,
-        denied=("gpt-6.1-terra",) if rng.random() < 0.08 else (),
-        hollow=("gpt-6-luna",) if rng.random() < 0.08 else (),
-        outages=((begin, begin + rng.uniform(0, 30 * HOUR)),) if rng.random() < 0.2 else (),
-        revoked=(begin / 2, begin / 2 + rng.uniform(0, 9 * HOUR)) if rng.random() < 0.2 else (0, 0),
-        steps={rng.uniform(0, DAY2): rng.choice((-simulated.DAY, simulated.DAY, HOUR))}
-        if rng.random() < 0.2
-        else {},
+        limits={"gpt-6-luna": limit, "gpt-6.1-terra": 2 * limit} if limit else {},
+        tells=rng.random() < 0.7,
+        denied=_maybe(rng, 0.08, ("gpt-6.1-terra",), ()),
+        hollow=_maybe(rng, 0.08, ("gpt-6-luna",), ()),
+        outages=_maybe(rng, 0.2, ((begin, begin + rng.uniform(0, 10 * HOUR)),), ()),
+        revoked=_maybe(rng, 0.2, (begin / 4, begin / 4 + rng.uniform(0, 9 * HOUR)), (0, 0)),
+        steps=_maybe(rng, 0.2, {begin / 2: rng.choice((-simulated.DAY, simulated.DAY, HOUR))}, {}),
         crashes=rng.choice((0, 1, 3, 6)),
         between=rng.choice((15, 60, 200)),
     )
-    permanent = bool(weather.denied or weather.hollow)
-    budget = rng.choice((10.0, 10.0, 1.0, 0.4, 0.1))
-    return Course(
-        seed, panel, n_texts, settings, weather, budget, rng.choice((600, 1800, 3600)),
-        rng.random() < 0.4, permanent or budget < 10,
-    )  # fmt: skip
 
 
-DAY2 = 2 * simulated.DAY
+def _maybe(rng: random.Random, share: float, this: object, that: object) -> object:
+    return this if rng.random() < share else that
 
 
 def _some(rng: random.Random, shares: Mapping[str, float]) -> dict[str, float]:
@@ -235,7 +238,7 @@ class Judge:
                 if line.custom_id in before and not other.double:
                     if other.live or (other.admitted and other.seen_at > self.world.now):
                         self.fault(f"I1 next attempt at {line.custom_id} before its end is known")
-                    elif line.kind in simulated.USABLE and not other.gone:
+                    elif line.kind == "valid" and not other.gone:
                         self.fault(f"I1 {line.custom_id} was answered and is asked again")
 
     def seen(self, batch: simulated.Batch) -> None:
@@ -269,7 +272,7 @@ class Judge:
             if live:
                 self.fault(f"I14 done while {live} run")
 
-    def ended(self, progress: dispatch.Progress) -> None:
+    def ended(self, progress: dispatch.Progress, n_starts: int) -> None:
         """The course is over: totals, orphans, and what permanent faults have cost."""
         outcomes = collect.outcomes(self.run)
         requests = self.run.table("requests")
@@ -298,7 +301,7 @@ class Judge:
             self.fault(f"I3 {parts} are not {n}")
         self._counts(outcomes, readable)
         self._orphans()
-        self._permanent()
+        self._permanent(n_starts)
 
     def _counts(self, outcomes: pd.DataFrame, readable: list) -> None:
         """By batch: what the book ran and what we took in."""
@@ -325,16 +328,17 @@ class Judge:
             if name not in known:
                 self.fault(f"I8 {name} is in no ledger")
 
-    def _permanent(self) -> None:
+    def _permanent(self, n_starts: int) -> None:
         for model in (*self.course.weather.denied, *self.course.weather.hollow):
             ran = [
                 line for b in self.world.batches.values() if b.admitted and not b.double
                 for line in b.lines if line.model == model and line.kind in ("empty", "denied")
             ]  # fmt: skip
             bound = self.course.sending["canary"]
-            # A canary that the service cuts down is completed by another.
-            disturbed = self.course.weather.lines or self.course.weather.calls
-            if len(ran) > bound * (2 if disturbed else 1):
+            # What the account is refused costs nothing, and each new command tries a canary again;
+            # a canary that the service cuts down is completed by another.
+            n_times = n_starts if model in self.course.weather.denied else 2
+            if len(ran) > bound * n_times:
                 self.fault(f"I13 {len(ran)} lines ran for {model}, canary {bound}")
 
 
@@ -412,7 +416,7 @@ def drive(course: Course, studies: Studies) -> Outcome:
                 break
         if outcome.progress is not None and not judge.faults:
             _rerun(run, world, to, max_usd, outcome, judge)
-            judge.ended(outcome.progress)
+            judge.ended(outcome.progress, outcome.n_starts)
     outcome.faults, outcome.journal = judge.faults, world.journal
     shutil.rmtree(run.folder.parent)
     return outcome

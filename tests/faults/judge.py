@@ -36,10 +36,12 @@ SHOWN = 3  # how many of many culprits a violation names
 
 
 class Violation(NamedTuple):
-    """A rule that was broken, by its number, and how."""
+    """A rule that was broken, by its number, how, and in how many places of what kind."""
 
     rule: str
     what: str
+    kind: str = ""
+    n: int = 1
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,14 @@ def key_of(custom_id):
     return key, int(attempt)
 
 
+def counted(violations):
+    """How many requests were paid twice or lost, rows doubled, batches and uploads orphaned."""
+    counts = collections.Counter()
+    for violation in violations:
+        counts[violation.kind] += violation.n
+    return counts
+
+
 def paid_twice(seen):
     """I1: a line that was run in two batches, or a request answered usably in two attempts."""
     twice = [name for name, e in seen.book.items() if len(e["batches"]) > 1 and e["n_executions"]]
@@ -207,7 +217,7 @@ def paid_twice(seen):
     of_key = collections.Counter(key_of(name)[0] for name in answers(seen))
     twice += [name for name, n in of_key.items() if n > 1]
     if twice:
-        yield Violation("I1", f"{len(twice)} requests paid twice: {twice[:SHOWN]}")
+        yield Violation("I1", f"paid twice: {twice[:SHOWN]}", "paid twice", len(twice))
 
 
 def asked_too_early(seen, outcomes):
@@ -237,14 +247,14 @@ def lost(seen, outcomes):
     held = dict(outcomes.loc[outcomes["outcome"].eq("valid"), ["custom_id", "content"]].to_numpy())
     gone = [name for name, content in answers(seen).items() if held.get(name) != content]
     if gone:
-        yield Violation("I2", f"{len(gone)} answers were paid and are lost: {gone[:SHOWN]}")
+        yield Violation("I2", f"paid and not in the results: {gone[:SHOWN]}", "lost", len(gone))
 
 
 def doubled(names):
     """I6: a result that stands twice."""
     twice = [name for name, n in collections.Counter(names).items() if n > 1]
     if twice:
-        yield Violation("I6", f"{len(twice)} result rows are doubled: {twice[:SHOWN]}")
+        yield Violation("I6", f"rows that stand twice: {twice[:SHOWN]}", "doubled", len(twice))
 
 
 def unequal(case, ledger, outcomes):
@@ -321,7 +331,9 @@ def orphans(seen, known):
     files = [n for n, f in seen.files.items() if f["purpose"] == "batch" and n not in known]
     for kind, names in (("batches", batches), ("uploads", files)):
         if names:
-            yield Violation("I8", f"{len(names)} {kind} are orphans: {names[:SHOWN]}")
+            yield Violation(
+                "I8", f"{kind} that nobody knows: {names[:SHOWN]}", "orphans", len(names)
+            )
 
 
 def paid_again(case):
@@ -403,6 +415,12 @@ def read_ledger(run):
         shards = [dict(row) for row in book.execute("SELECT * FROM shards ORDER BY rowid")]
         events = " ".join(row[0] for row in book.execute("SELECT detail FROM events"))
     return {"shards": shards, "events": events}
+
+
+def read_kinds(run):
+    """The kind of each event of the ledger."""
+    with contextlib.closing(sqlite3.connect(run.path("ledger.sqlite"), timeout=10)) as book:
+        return [row[0] for row in book.execute("SELECT kind FROM events ORDER BY id")]
 
 
 def unpacked(path):

@@ -48,6 +48,7 @@ SHAPES = {
     "small shards": {"canary": 2, "max_requests": 3, "texts": TWELVE},
     "two models": {"canary": 2, "annotators": {"luna": {**LUNA, "repeats": 2}, "terra": TERRA}},
     "larger caps": {"canary": 3, "max_failure_share": 1.0, "annotators": {"luna": SMALL}},
+    "brake": {"canary": 2, "max_requests": 5, "texts": TWELVE, "brake": "cancel"},
     "fallback": {
         "canary": 2,
         "max_failure_share": 1.0,
@@ -287,13 +288,13 @@ def _kill_until_done(at, command, chance):
     return ends
 
 
-def disturb_often(places, seed, n_kills):
+def disturb_often(places, seed, n_kills, work=disturb):
     """Runs, disturbed until there were at least so many kills in all."""
     found = []
     while (n_left := n_kills - sum(one.n_kills for one in found)) > 0:
         n_runs = max(len(places), n_left // MAX_KILLS)
         seeds = [f"{seed} {len(found) + n}" for n in range(n_runs)]
-        found += spread(places, seeds, disturb)
+        found += spread(places, seeds, work)
     return found
 
 
@@ -318,6 +319,6 @@ def judged_naively(at, run, before):
     seen, rows = judge.since(before, at.endpoint), naive.results(run)
     known = {one[kind] for one in naive.read(run).values() for kind in ("file", "batch")}
     gone = set(judge.answers(seen)) - set(rows)
-    lost = [judge.Violation("I2", f"{len(gone)} answers were paid and are lost")] if gone else []
+    lost = [judge.Violation("I2", f"paid and lost: {gone}", "lost", len(gone))] if gone else []
     twice, doubled = judge.paid_twice(seen), judge.doubled(rows)
     return [*twice, *lost, *doubled, *judge.orphans(seen, known)]

@@ -15,26 +15,13 @@ from dataclasses import dataclass, field
 
 import httpx2
 import openai
+from simulated_lines import ANSWERS, NOT_RUN, Batch, Line
 
-from lib import clock, models
+from lib import clock
 from lib.service import Service
 
 START = 1_795_000_000.0  # November 2026
 DAY = 86_400
-VALID = json.dumps({"pleased": True})
-# What becomes of a line that is run, when a fault is drawn: status, error code, finish reason.
-ANSWERS = {
-    "empty": (200, None, ""),
-    "truncated": (200, None, '{"pleas'),
-    "malformed": (200, None, "Pleased, I think."),
-    "refused": (200, None, None),
-    "busy": (429, "rate_limit_exceeded", None),
-    "broken": (500, "server_error", None),
-    "zero": (0, None, None),
-    "bad": (400, "context_length_exceeded", None),
-    "denied": (403, "model_not_found", None),
-}
-USABLE = ("valid",)
 
 
 class Crash(BaseException):
@@ -70,52 +57,6 @@ class Weather:
     steps: Mapping[float, float] = field(default_factory=dict)  # wall clock: when, by how much
     crashes: int = 0
     between: float = 300  # about so many readings of the clock or calls lie between two crashes
-
-
-@dataclass
-class Line:
-    """One line of an input file: who asked what, how it ended and when."""
-
-    custom_id: str
-    model: str
-    n_tokens: int
-    cap: int
-    kind: str = ""
-    done_at: float = 0.0
-    usd: float = 0.0
-
-
-@dataclass
-class Batch:
-    """A batch in the book; `seen_at` is when it was first shown with its end."""
-
-    id: str
-    file_id: str
-    metadata: dict
-    created_at: float
-    shown_at: float
-    due_at: float
-    lines: list[Line] = field(default_factory=list)
-    status: str = "validating"
-    errors: list[dict] = field(default_factory=list)
-    admitted: bool = False
-    released_at: float = float("inf")
-    ended_at: float = float("inf")
-    cancelled_at: float = float("inf")
-    seen_at: float = float("inf")
-    expires: bool = False
-    gone: bool = False
-    double: bool = False
-
-    @property
-    def live(self) -> bool:
-        """Whether it may still change."""
-        return self.ended_at == float("inf")
-
-    @property
-    def n_tokens(self) -> int:
-        """What it takes of the queue."""
-        return sum(line.n_tokens for line in self.lines)
 
 
 class World:
@@ -291,9 +232,7 @@ class World:
     def _create(self, asked: dict) -> dict:
         due_at = self.now + self.rng.uniform(0.2, 2) * self.weather.validating
         file_id, shown_at = asked["input_file_id"], self._shown_at()
-        batch = Batch(
-            self._id("batch_"), file_id, asked["metadata"], self.now, shown_at, due_at
-        )
+        batch = Batch(self._id("batch_"), file_id, asked["metadata"], self.now, shown_at, due_at)
         batch.double = self.doubling
         if file_id in self.files:
             batch.lines = [self._line(raw) for raw in self.files[file_id]["raw"].splitlines()]
@@ -325,7 +264,7 @@ class World:
             batch = self.batches[name[9:]]
             if batch.gone:
                 return 404, _error(f"No such File object: {name}", None)
-            return 200, self.results(batch)[name[5:8]]
+            return 200, batch.results()[name[5:8]]
         if name not in self.files:
             return 404, _error(f"No such File object: {name}", None)
         if method == "DELETE":
@@ -351,9 +290,9 @@ class World:
         return 200, self._plain(batch)
 
     def _plain(self, batch: Batch) -> dict:
-        results = {} if batch.live or not batch.admitted else self.results(batch)
+        results = {} if batch.live or not batch.admitted else batch.results()
         files = {kind: f"file-{kind}-{batch.id}" for kind, raw in results.items() if raw}
-        n_done = sum(line.kind not in ("", *_NOT_RUN) for line in batch.lines)
+        n_done = sum(line.kind not in ("", *NOT_RUN) for line in batch.lines)
         n_bad = sum(ANSWERS.get(line.kind, (200,))[0] != 200 for line in batch.lines)
         counts = (len(batch.lines), n_done - n_bad, n_bad) if results else (0, 0, 0)
         end = {f"{batch.status}_at": int(batch.ended_at)} if not batch.live else {}
@@ -433,27 +372,16 @@ class World:
     def _end(self, batch: Batch) -> None:
         batch.ended_at = at = batch.due_at
         was_cancelled = batch.status == "cancelling"
-        batch.status = (
-            "cancelled" if was_cancelled else "expired" if batch.expires else "completed"
-        )
+        batch.status = "cancelled" if was_cancelled else "expired" if batch.expires else "completed"
         stopped_at = min(at, batch.cancelled_at)
         batch.released_at = at + self.rng.uniform(0, self.weather.late)
         batch.gone = bool(self._draw({"gone": self.weather.calls.get("gone", 0)}))
         for line in batch.lines if batch.admitted else ():
             if line.done_at > stopped_at:
                 line.kind = "batch_cancelled" if was_cancelled else "batch_expired"
-            line.usd = _price(line)
+            line.usd = line.price_usd
         self._write(f"ends {batch.id} {batch.status}")
         self.watch("ended", batch)
-
-    def results(self, batch: Batch) -> dict[str, bytes]:
-        """The output file and the error file of an ended batch; not in the order of the input."""
-        files: dict[str, list[bytes]] = {"out": [], "err": []}
-        for line in sorted(batch.lines, key=lambda line: (line.done_at, line.custom_id)):
-            if line.kind != "missing":
-                is_good = line.kind == "valid" or ANSWERS.get(line.kind, (0,))[0] == 200
-                files["out" if is_good else "err"].append(_result(line))
-        return {kind: b"".join(lines) for kind, lines in files.items()}
 
 
 class Cut(httpx2.SyncByteStream):
@@ -467,41 +395,6 @@ class Cut(httpx2.SyncByteStream):
         """Half of it, and then the fault."""
         yield self.raw[: len(self.raw) // 2]
         raise httpx2.RemoteProtocolError("peer closed connection", request=self.request)
-
-
-_NOT_RUN = ("missing", "batch_expired", "batch_cancelled")
-
-
-def _price(line: Line) -> float:
-    """What the service bills for a line: its usage at the price of the day."""
-    n_input, n_output = _usage(line)
-    return models.spend_usd(models.facts(line.model), n_input, n_output)
-
-
-def _usage(line: Line) -> tuple[int, int]:
-    if line.kind == "valid" or ANSWERS.get(line.kind, (0,))[0] == 200:
-        return line.n_tokens, line.cap if line.kind in ("empty", "truncated") else line.cap // 8
-    return 0, 0
-
-
-def _result(line: Line) -> bytes:
-    """One line of a result file."""
-    named = {"id": f"batch_req_{line.custom_id}", "custom_id": line.custom_id}
-    if line.kind in _NOT_RUN:
-        error = {"code": line.kind, "message": "This request could not be executed."}
-        return json.dumps({**named, "response": None, "error": error}).encode() + b"\n"
-    status, code, content = ANSWERS.get(line.kind, (200, None, VALID))
-    body: dict = {"error": {"message": f"Fault {code}.", "code": code, "param": None}}
-    if status == 200:
-        reason = "length" if line.kind in ("empty", "truncated") else "stop"
-        message = {"role": "assistant", "content": content}
-        message |= {"refusal": "I cannot help."} if line.kind == "refused" else {}
-        n_input, n_output = _usage(line)
-        usage = {"prompt_tokens": n_input, "completion_tokens": n_output}
-        body = {"model": line.model, "usage": usage}
-        body["choices"] = [{"index": 0, "finish_reason": reason, "message": message}]
-    response = {"status_code": status, "request_id": "r", "body": body}
-    return json.dumps({**named, "response": response, "error": None}).encode() + b"\n"
 
 
 def _fault(code: str, message: str, param: str | None) -> dict:

@@ -3,8 +3,8 @@
 Reads a JSON array of commands a line, runs them side by side, and writes how each of them ended.
 A command has `do` (a function of `WORK`), `outputs`, `study` and what that function needs; `crash`
 is what VOTEBOOK_CRASH says; `kill_after` is how many seconds it lives, `signal` what ends it then,
-`after` a file that must be there before it begins, `wait` how long it is held back then, and
-`max_bytes` how large a file may become.
+`after` a file that must be there before it begins, `wait` how long it is held back then,
+`max_bytes` how large a file may become, and `max_files` how many it may have open.
 
 Time runs faster for all of them, by one factor, so that the graces and pauses of a paid service
 are lived through: see `fast_clock`.
@@ -48,6 +48,9 @@ from lib import (
 )
 from lib.errors import BusyError, VotebookError
 from lib.service import Service
+
+for name in ("audit", "disks", "planning", "submit"):
+    importlib.import_module(f"lib.{name}")  # loaded late elsewhere, and once for all children here
 
 # The transport under the client, loaded once and not in each child.
 importlib.import_module("httpcore2")
@@ -102,7 +105,7 @@ def count_cost(asked):
     run = runs.open_run(asked["study"])
     accounts.make_requests(run, 0)
     requests = run.table("requests")
-    known = accounts.known_keys(run, requests, free=True)
+    known = accounts.known_keys(run, requests, "local")
     priced = estimate.price_requests(requests, accounts.answer_lengths(run, requests), known)
     table = estimate.estimate(priced, run.study.annotators, run.study.sending.tier)
     runs.write_table(table, run.path("estimate.parquet"))
@@ -164,6 +167,8 @@ def begin(asked, said):
     if asked.get("max_bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["max_bytes"], asked["max_bytes"]))
+    if asked.get("max_files"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asked["max_files"], asked["max_files"]))
     while asked.get("after") and not Path(asked["after"]).exists():
         time.sleep(0.002)
     time.sleep(asked.get("wait", 0.0))

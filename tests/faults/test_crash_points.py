@@ -16,12 +16,15 @@ from killing import KILLED
 
 from lib import runs
 
-# A later shape adds the hits that those before it do not have: the main shard after the canary,
-# then the retries.
-SHAPES = ("one shard", "canary", "larger caps")
+# The second adds the hits that the first does not have: those of the main shard after the canary.
+SHAPES = ("one shard", "canary")
 N_PAIRS = 30
 # Places that a test elsewhere comes to.
-ELSEWHERE = {"notebook executed": "faults/test_signals.py"}
+ELSEWHERE = {
+    "notebook executed": "faults/test_signals.py",
+    "entry written": "test_schedule.py",
+    "entry removed": "test_schedule.py",
+}
 REACHED: set[str] = set()
 
 
@@ -78,7 +81,7 @@ def jobs(places):
 
 
 def test_a_kill_at_any_hit_of_any_place_costs_nothing(places, jobs):
-    """Some 150 kills in the loop; none pays twice, loses an answer, or needs any help."""
+    """Some 130 kills in the loop; none pays twice, loses an answer, or needs any help."""
     assert len(jobs) > 100
     assert all_broken(places, jobs, lambda at, job: crash(at, *job)) == []
 
@@ -136,6 +139,27 @@ def test_a_kill_at_any_hit_of_a_recovery_costs_nothing(places, jobs):
     assert broken == []
 
 
+def test_a_kill_when_the_brake_cancels_leaves_the_brake_on(places):
+    """A batch that the brake has cancelled is recorded by the next command, which stops as well.
+
+    Canary of 2, then two shards of 5: all lines of the first have no content, the second runs.
+    """
+    at = places[0]
+    run = at.copy("brake")
+    before = judge.look(at.endpoint)
+    empty = {"after": 2, "count": 5}
+    judge.switch(at.endpoint, lines_null_content=empty, stuck_in_progress={"after": 2, "count": 1})
+    ends = at.ask(at.command(run, crash="brake cancelled:1"))
+    assert ends[-1]["code"] == KILLED, ends[-1]["said"]
+    REACHED.add("brake cancelled")
+    ends += at.ask(at.command(run))
+    judge.switch(at.endpoint)
+    assert ends[-1]["code"] == judge.STOPPED, ends[-1]["said"]
+    broken = killing.judged(at, run, before, ends)
+    assert {violation.rule for violation in broken} == {"I12"}
+    assert "brake" in judge.read_kinds(run)
+
+
 STAGES = ("load", "count cost", "follow", "count votes")
 TABLES = ("documents", "skipped", "requests", "estimate", "votes", "mentions", "consensus")
 TABLES += ("entities", "index", "verdicts")
@@ -155,8 +179,9 @@ def test_a_kill_at_any_hit_of_any_stage_leaves_whole_files(places):
         for stage in STAGES:
             command = {"do": stage, "outputs": str(folders[1].parent), "study": str(study)}
             for n in range(1, len(passed[stage]) + 1) if stage != "follow" else ():
+                # What has not changed is not written again: the last hits may not come.
                 (end,) = at.ask({**command, "crash": f"*:{n}"})
-                assert end["code"] == KILLED, end
+                assert end["code"] in (KILLED, 0), end["said"]
             (end,) = at.ask(command)
             assert end["code"] == 0, end["said"]
             REACHED.update(passed[stage])

@@ -1,7 +1,7 @@
 """What a disaster costs at most: its canary, to the cent by the service's book; then the cure.
 
-Over HTTP, ten minutes in a second. A model that answers nothing, that may not be used, whose account
-has no credit, whose running batch fails; and budgets that two processes share.
+Over HTTP, ten minutes in a second. Models that answer nothing, or may not be used; an account that
+has no credit; batches that fail while they run; and a budget that two processes share.
 """
 
 import multiprocessing
@@ -18,8 +18,8 @@ TEXTS = [f"The soup of day {n} was warm and the waiter kind." for n in range(40)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    """A service whose batches take an hour."""
-    return hurried.start(tmp_path_factory.mktemp("service"), "--in-progress=3600")
+    """A service whose batches take a quarter of an hour."""
+    return hurried.start(tmp_path_factory.mktemp("service"), "--in-progress=900")
 
 
 def usd(seen, model):

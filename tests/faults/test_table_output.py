@@ -197,7 +197,7 @@ def good(name="q1"):
 
 @pytest.mark.parametrize("row", TABLE, ids=NUMBERS)
 def test_a_fault_of_output_is_the_outcome_in_the_table(row, tmp_path):
-    """The line has its outcome, its neighbours have theirs, and what belongs to nobody is counted."""
+    """The line has its outcome, its neighbours have theirs, and what is nobody's is counted."""
     path = tmp_path / "answers.jsonl.gz"
     lines = [
         written(good("q0")),
@@ -289,7 +289,7 @@ def test_every_fault_of_output_goes_through_a_whole_run(spoiled):
 
 
 def test_votes_are_right_in_the_end(spoiled):
-    """Each item has the value that the model had said, or the table says; no vote is anything else."""
+    """Each item has the value that the model had said, or the table says, and nothing else."""
     run, _, heard = spoiled
     votes.collect(
         run.path("requests.parquet"), run.path("outcomes") / "*.parquet", run.study, run.folder
