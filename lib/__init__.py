@@ -5,7 +5,8 @@ Imports point downward only:
     top      __main__  commands  pipeline  report  selftest
     view     accounts  findings  charts  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
-             standing  queues  planning  push  submit  dispatch  schedule/  notify
+             standing  queues  disks  sent  planning  audit  push  submit  dispatch
+             repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
              outlook  answers  results  dialect  votes  weights  tally  averages  consensus  counting
              agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts

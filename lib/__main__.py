@@ -5,6 +5,7 @@ It reads the command line and gives the exit code; what it says about errors is 
 
 import argparse
 import importlib.util
+import io
 import math
 import os
 import subprocess
@@ -26,6 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 2 stopped, 3 waiting, 75 busy."""
+    _speak_anywhere()
     given = _parser().parse_args(arguments)
     try:
         return given.command(given)
@@ -35,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "Stopped. Nothing is lost, and batches at the service go on"
         print(f"\n{what}: run the same command again.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _speak_anywhere() -> None:
+    """What a terminal cannot show, as in the locale C, is escaped and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(given: argparse.Namespace) -> int:

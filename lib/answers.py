@@ -122,8 +122,11 @@ def fault_in(value: object, fields: Mapping[str, Field]) -> str | None:
     """Why the fields do not accept an answer, or nothing."""
     if not isinstance(value, dict):
         return f"expected an object, got {type(value).__name__}"
-    missing, extra = [f for f in fields if f not in value], [v for v in value if v not in fields]
-    if missing or extra:
+    if value.keys() != fields.keys():
+        missing, extra = (
+            [f for f in fields if f not in value],
+            [v for v in value if v not in fields],
+        )
         return f"members missing: {missing}, not asked for: {extra}"
     for name, field in fields.items():
         if votes.normalise(value[name], field)[0] is None:
@@ -135,13 +138,12 @@ def _usage(answer: Mapping[str, Any]) -> dict[str, int | None]:
     usage = _mapping(answer.get("usage"))
     prompt = _mapping(usage.get("prompt_tokens_details"))
     completion = _mapping(usage.get("completion_tokens_details"))
-    found = (
-        usage.get("prompt_tokens"),
-        prompt.get("cached_tokens"),
-        usage.get("completion_tokens"),
-        completion.get("reasoning_tokens"),
-    )
-    return {name: _count(value) for name, value in zip(_USAGE, found, strict=True)}
+    return {
+        "n_input_tokens": _count(usage.get("prompt_tokens")),
+        "n_cached_tokens": _count(prompt.get("cached_tokens")),
+        "n_output_tokens": _count(usage.get("completion_tokens")),
+        "n_reasoning_tokens": _count(completion.get("reasoning_tokens")),
+    }
 
 
 def _origin(answer: Mapping[str, Any]) -> dict[str, Any]:

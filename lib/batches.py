@@ -89,8 +89,9 @@ def _take(
     run: Run, book: sqlite3.Connection, to: Service, shard: dict[str, Any], batch: dict[str, Any]
 ) -> None:
     """Take in a batch that has ended: its files, one outcome for each of its lines, its money."""
-    from lib import collect  # heavy, and only needed when something has ended
+    from lib import collect, sent  # heavy, and only needed when something has ended
 
+    sent.check_lines(book, run, shard)
     if batch["status"] == "failed":
         settled_usd = collect.write_refused(run, book, shard, batch)
     else:
@@ -101,9 +102,9 @@ def _take(
     end = {"settled_usd": settled_usd, "ended_at": ended_at(batch), "error": None}
     ledger.move(book, shard["shard"], "submitted", "collected", **end, collected_at=ledger.now())
     crash_point("collected")
-    sent = run.path("shards") / shard["file"]
-    if sent.is_file():
-        service.compress(sent)
+    path = run.path("shards") / shard["file"]
+    if path.is_file():
+        service.compress(path)
 
 
 def _files(

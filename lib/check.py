@@ -46,6 +46,7 @@ _INCIDENTS = {
     "strange_lines": "result files with lines that belong to no request",
     "orphan_file": "uploads that belong to no open shard",
 }
+_PASSING = ("is locked", "is full", "readonly", "unable to open")  # no fault of the ledger's
 _MISSING, _EMPTY = "is not there", "is empty"
 _ENDINGS = ("_output.jsonl.gz", "_error.jsonl.gz", ".parquet")
 
@@ -65,7 +66,7 @@ def check(run: Run, to: Service | None = None) -> pd.DataFrame:
 def connected(run: Run) -> Service | None:
     """The service with which a run was begun, by its ledger or the copy of it; none before that."""
     for name in ("ledger.sqlite", dispatch.COPY):
-        if _fault(run.path(name)) is None:
+        if _fault(run.path(name), run) is None:
             with ledger.open_ledger(run.path(name), read_only=True) as book:
                 return service.connect(str(ledger.fact(book, "service")))
     return None
@@ -174,13 +175,13 @@ def _asked(run: Run, row: Any, shas: dict[str, str], templates: dict[str, str]) 
 def _ledger(run: Run, *, mends: bool) -> Finding:
     """The ledger page by page; a missing or damaged one is put back from its copy."""
     path, copy = run.path("ledger.sqlite"), run.path(dispatch.COPY)
-    fault = _fault(path) or _other_lines(run, path)
+    fault = _fault(path, run)
     if fault is None:
         return Finding("ledger", path.name, "good")
     is_unused = not copy.exists() and not any(run.path("shards").glob("*.jsonl*"))
     if is_unused and fault in (_MISSING, _EMPTY):
         return Finding("ledger", path.name, "good", "nothing has been sent")
-    if _fault(copy) or _other_lines(run, copy):
+    if _fault(copy, run):
         fix = "and there is no good copy of it. Begin a new run (--run NAME): it takes over every"
         return Finding("ledger", path.name, "lost", f"{fault}, {fix} valid answer")
     if not mends:
@@ -195,14 +196,11 @@ def _ledger(run: Run, *, mends: bool) -> Finding:
     return Finding("ledger", path.name, "repaired", detail)
 
 
-def _other_lines(run: Run, path: Path) -> str | None:
-    with ledger.open_ledger(path, read_only=True) as book:
-        shard = sent.other_lines(book, run, *ledger.OPEN_STATES, "collected")
-        return f"is damaged (other lines in shard {shard} than in its file)" if shard else None
+def _fault(path: Path, run: Run) -> str | None:
+    """What is wrong with a ledger, if anything.
 
-
-def _fault(path: Path) -> str | None:
-    """What is wrong with a ledger, if anything. Raises VotebookError for a later version's."""
+    Raises VotebookError for a later version's, and when it cannot be read now.
+    """
     if not path.is_file() or not path.stat().st_size:
         return _MISSING
     try:
@@ -210,16 +208,15 @@ def _fault(path: Path) -> str | None:
             said = book.execute("PRAGMA integrity_check").fetchone()[0]
             if said == "ok" and book.execute("PRAGMA foreign_key_check").fetchone():
                 said = "rows refer to others that are not there"
-            if said == "ok":
-                ledger.events(book)
-                said = versions.fault(book) or "ok"
             if said == "ok" and ledger.fact(book, "run_id") is None:
                 return _EMPTY
+            for shard in ledger.shards(book, *ledger.OPEN_STATES, "collected"):
+                sent.check_lines(book, run, shard)
             return None if said == "ok" else f"is damaged ({said[:100]})"
-    except (ValueError, TypeError, VotebookError) as error:
-        if "version" in vars(error):
+    except VotebookError as error:
+        if "version" in vars(error) or any(word in str(error) for word in _PASSING):
             raise
-        return f"is damaged ({error})"
+        return f"is damaged ({error.__context__ or error})"
 
 
 def _audited(place: Place) -> Iterator[Finding]:
@@ -230,7 +227,7 @@ def _audited(place: Place) -> Iterator[Finding]:
     last = diary.last(place.book)
     try:
         audit.audit(place.book, place.to, place.run, run_id)
-    except ServiceError as error:
+    except VotebookError as error:
         yield Finding("service", place.to.name, "noted", str(error))
         return
     yield Finding("service", place.to.name, "good")

@@ -1,24 +1,18 @@
 """Flips: which single votes could change a verdict.
 
-Decides by the real counts: every pattern of votes that one change can make is decided once by
-`consensus`, and every change of a group's tally is judged once by `judging`. Changes nothing: a
-fragile verdict is a reason to read an item again, not another verdict.
-
-One change is that of one answer on one field: to another allowed value, to an abstention, or from
-an abstention to a value. An answer that no longer says `true` to a condition abstains on the fields
-that need it, and it speaks on them only while it does. What people corrected, no vote can move.
+Decides by the real rules: each different step that one changed vote makes in a group's tally is
+judged once by `judging`. Changes nothing: a fragile verdict is a reason to read an item again, not
+another verdict. What counts as one change is said in `variants`.
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib import consensus, judging, verdicts, weights
-from lib.errors import AccountingError
+from lib import judging, variants, verdicts, weights
 from lib.fields import Field
 from lib.policies import Policy
 from lib.study import Study
@@ -27,29 +21,6 @@ COLUMNS = ["policy", "k", "group", "verdict", "new_verdict", "item", "field", "a
 COLUMNS += ["repeat", "model", "value", "new_value", "simulated"]
 _SLOT = ["annotator", "repeat"]
 _VERDICT = ["policy", "k", "group", "verdict"]
-# A value is its place among the field's allowed ones, and true the first; others are no values.
-_TRUE, _ABSTAINS, _OPEN, _OUTSIDE = 0, -1, -1, -2
-
-
-class _Patterns(NamedTuple):
-    """Different patterns of votes, one a row: by field what each slot says, and what is decided.
-
-    `held` marks the fields whose value people corrected.
-    """
-
-    said: list[np.ndarray]
-    decided: np.ndarray
-    held: np.ndarray
-
-
-class _Changes(NamedTuple):
-    """Single changes of a pattern: whose vote, to what, and what is then decided."""
-
-    pattern: np.ndarray
-    field: np.ndarray
-    slot: np.ndarray
-    new: np.ndarray
-    decided: np.ndarray
 
 
 def find(
@@ -72,9 +43,9 @@ def find(
     items = verdicts.items_of(documents, decided)
     votes = pd.read_parquet(votes) if isinstance(votes, Path) else votes
     votes = votes[votes["field"].isin(used) & votes["item"].isin(items["item"])]
-    ids, patterns = _patterns(votes, decided, fields, study)
+    ids, patterns = variants.patterns_of(votes, decided, fields, study)
     items["pattern"] = items["item"].map(ids)
-    changes = _changes(patterns, fields, study)
+    changes = variants.changes_of(patterns, fields, study)
     rows = []
     for policy in study.policies.values():
         lines, steps = _lines(policy, items, patterns, changes, fields)
@@ -101,131 +72,11 @@ def fragile(found: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("n_flips", ascending=False, kind="stable", ignore_index=True)
 
 
-def _patterns(
-    votes: pd.DataFrame, decided: pd.DataFrame, fields: Mapping[str, Field], study: Study
-) -> tuple[pd.Series, _Patterns]:
-    """The number of each item's pattern, and the patterns."""
-    slots = pd.MultiIndex.from_frame(weights.weigh(study)[_SLOT])
-    items = pd.Index(votes["item"].unique())
-    said, final = [], []
-    for name, field in fields.items():
-        of_field = votes[votes["field"].eq(name)]
-        spoken = of_field["value"].where(of_field["abstained"].isna())
-        codes = of_field.assign(code=_codes(spoken, field))
-        table = codes.pivot(index="item", columns=_SLOT, values="code")
-        said.append(table.reindex(index=items, columns=slots).fillna(_ABSTAINS))
-        rows = decided[decided["field"].eq(name)].set_index("item").reindex(items)
-        value = np.where(
-            rows["status"].eq("not_applicable"), _OUTSIDE, _codes(rows["value"], field)
-        )
-        held = rows["corrected"].eq(True) if "corrected" in rows else np.zeros(len(items), bool)
-        final.append(np.column_stack([value, held]))
-    whole = np.column_stack([*said, *final]).astype("int16")
-    rows, where = np.unique(whole, axis=0, return_inverse=True)
-    *said, final = np.split(rows, len(slots) * np.arange(1, len(fields) + 1), axis=1)
-    patterns = _Patterns(said, final[:, ::2], final[:, 1::2].astype(bool))
-    return pd.Series(where.ravel(), index=items), patterns
-
-
-def _changes(patterns: _Patterns, fields: Mapping[str, Field], study: Study) -> _Changes:
-    """Every change of one vote that changes what is decided on an item with that pattern.
-
-    Raises AccountingError if the votes as they are do not give what is decided.
-    """
-    after = [_after(one, name, study) for name, one in zip(fields, patterns.said, strict=True)]
-    here = np.arange(len(patterns.decided))
-    now = [
-        table[here, 0, one[:, 0] - _ABSTAINS]
-        for table, one in zip(after, patterns.said, strict=True)
-    ]
-    now = np.column_stack(now)
-    wrong = int((_settled(now, here, patterns, fields) != patterns.decided).any(axis=1).sum())
-    if wrong:
-        what = f"the votes of {wrong} of {len(here)} patterns decide otherwise than the consensus"
-        what = f"{what}: they are of different runs. Run 05_aggregate_votes again."
-        raise AccountingError(what, n_found=wrong, n_expected=0)
-    parts = [_of_field(name, now, after, patterns, fields) for name in fields]
-    return _Changes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def _of_field(
-    name: str,
-    now: np.ndarray,
-    after: list[np.ndarray],
-    patterns: _Patterns,
-    fields: Mapping[str, Field],
-) -> _Changes:
-    """The changes of votes on one field; with a condition, votes on its fields fall silent too."""
-    places = {field: place for place, field in enumerate(fields)}
-    place, when = places[name], fields[name].when
-    said, new = patterns.said[place], np.arange(_ABSTAINS, len(fields[name].allowed))
-    possible = new != said[:, :, None]
-    if when:
-        possible &= (patterns.said[places[when]] == _TRUE)[:, :, None]
-    pattern, slot, n_new = np.nonzero(possible)
-    values, new = now[pattern], new[n_new]
-    values[:, place] = after[place][pattern, slot, n_new]
-    silent = (said[pattern, slot] == _TRUE) & (new != _TRUE)
-    for other in (places[below] for below, field in fields.items() if field.when == name):
-        values[silent, other] = after[other][pattern[silent], slot[silent], 0]
-    values = _settled(values, pattern, patterns, fields)
-    moved = (values != patterns.decided[pattern]).any(axis=1)
-    whole = _Changes(pattern, np.full(len(pattern), place), slot, new, values)
-    return _Changes(*(array[moved] for array in whole))
-
-
-def _settled(
-    values: np.ndarray, pattern: np.ndarray, patterns: _Patterns, fields: Mapping[str, Field]
-) -> np.ndarray:
-    """What is decided when the votes alone give these values: corrections stay, conditions hold."""
-    values = np.where(patterns.held[pattern], patterns.decided[pattern], values)
-    names = list(fields)
-    for place, field in enumerate(fields.values()):
-        if field.when:
-            applies = values[:, names.index(field.when)] == _TRUE
-            values[:, place] = np.where(applies, values[:, place], _OUTSIDE)
-    return values
-
-
-def _after(said: np.ndarray, name: str, study: Study) -> np.ndarray:
-    """What is decided on a field when one slot says something: by pattern, slot and value.
-
-    The first value is an abstention, then the allowed ones follow in their order.
-    """
-    rows, where = np.unique(said, axis=0, return_inverse=True)
-    new = np.arange(_ABSTAINS, len(study.fields[name].allowed))
-    n_rows, n_slots = rows.shape
-    varied = np.repeat(rows, n_slots * len(new), axis=0).reshape(n_rows, n_slots, len(new), -1)
-    for slot in range(n_slots):
-        varied[:, slot, :, slot] = new
-    decided = _decided(varied.reshape(-1, n_slots), name, study)
-    return decided.reshape(n_rows, n_slots, len(new))[where.ravel()]
-
-
-def _decided(said: np.ndarray, name: str, study: Study) -> np.ndarray:
-    """What the votes in each row decide on a field, each different row counted once."""
-    slots, field = weights.weigh(study), study.fields[name]
-    for annotator in study.annotators:
-        mine = slots["annotator"].eq(annotator).to_numpy()
-        said[:, mine] = np.sort(said[:, mine])  # repeats count alike, in any order
-    rows, where = np.unique(said, axis=0, return_inverse=True)
-    values = _values(field)[rows.ravel()]
-    items = [str(n) for n in range(len(rows))]
-    table = pd.concat([slots[[*_SLOT, "model"]]] * len(rows), ignore_index=True)
-    table = table.assign(item=np.repeat(items, len(slots)), field=name, value=values)
-    table["abstained"] = np.where(table["value"].isna(), "missing", None)
-    alone = {name: field.model_copy(update={"when": None})}
-    decided = consensus.decide(
-        table.assign(simulated=False), study.model_copy(update={"fields": alone})
-    )
-    return _codes(decided.set_index("item")["value"].reindex(items), field)[where.ravel()]
-
-
 def _lines(
     policy: Policy,
     items: pd.DataFrame,
-    patterns: _Patterns,
-    changes: _Changes,
+    patterns: variants.Patterns,
+    changes: variants.Changes,
     fields: Mapping[str, Field],
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The changes of each item that a policy could notice, and the different steps they make.
@@ -249,11 +100,11 @@ def _lines(
 def _seen(policy: Policy, states: np.ndarray, fields: Mapping[str, Field]) -> np.ndarray:
     """Whether each state is decided, and whether it fits each condition of the policy."""
     values = {
-        name: _values(field)[codes]
+        name: variants.words(field)[codes]
         for (name, field), codes in zip(fields.items(), states.T, strict=True)
     }
     known = [
-        frozenset(name for name, code in zip(fields, row, strict=True) if code != _OPEN)
+        frozenset(name for name, code in zip(fields, row, strict=True) if code != variants.OPEN)
         for row in states
     ]
     table = verdicts.wide(pd.DataFrame(values, dtype=object), pd.Series(known, dtype=object))
@@ -290,7 +141,7 @@ def _moved(tally: judging.Tally, step: list[int], share: Fraction | int) -> judg
 
 def _with_votes(
     found: pd.DataFrame,
-    changes: _Changes,
+    changes: variants.Changes,
     items: pd.DataFrame,
     votes: pd.DataFrame,
     fields: Mapping[str, Field],
@@ -309,13 +160,5 @@ def _with_votes(
         repeat=slots["repeat"],
     )
     columns = ["item", "field", *_SLOT, "model", "value", "simulated"]
-    return found.merge(votes[columns], on=columns[:4], how="left")[COLUMNS]
-
-
-def _values(field: Field) -> np.ndarray:
-    """The values by their codes; the codes below 0 stand at the end."""
-    return np.array([*field.allowed, None, None], dtype=object)
-
-
-def _codes(values: pd.Series, field: Field) -> np.ndarray:
-    return pd.Categorical(values, categories=field.allowed).codes.astype("int16")
+    found = found.merge(votes[columns], on=columns[:4], how="left")[COLUMNS]
+    return found.astype({"field": "str", "value": "str", "new_value": "str"})

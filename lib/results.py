@@ -16,7 +16,8 @@ from lib import answers, models
 from lib.models import Model
 from lib.study import Field
 
-MAX_LINE_BYTES = 16_000_000
+MAX_LINE_BYTES, _CHUNK_BYTES = 16_000_000, 1_048_576
+_TOO_LONG = b"too long"
 
 
 @dataclass
@@ -32,16 +33,23 @@ def lines(path: Path) -> Iterator[bytes]:
     """The lines of a result file (gzip), split at b"\\n" alone, without their ends.
 
     JSON strings may hold U+2028 and U+0085, at which str.splitlines would cut a line in two. A
-    line beyond MAX_LINE_BYTES is not read into memory: it becomes one that nobody can read.
+    line beyond MAX_LINE_BYTES is not kept in memory: it becomes one that nobody can read.
     """
+    rest = b""
     with gzip.open(path, "rb") as file:
-        while raw := file.readline(MAX_LINE_BYTES):
-            if raw.endswith(b"\n") or len(raw) < MAX_LINE_BYTES:
-                yield raw.rstrip(b"\r\n")
-                continue
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE_BYTES)
-            yield b"too long"
+        while chunk := file.read(_CHUNK_BYTES):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield _TOO_LONG if _is_too_long(line) else line.rstrip(b"\r")
+            if _is_too_long(rest):
+                rest = _TOO_LONG
+    if rest:
+        yield rest.rstrip(b"\r")
+
+
+def _is_too_long(line: bytes) -> bool:
+    """Whether a line is, or is what was left of one that was."""
+    return len(line) >= MAX_LINE_BYTES or line.startswith(_TOO_LONG)
 
 
 def rows(
@@ -61,9 +69,9 @@ def rows(
     """
     asked = {name: (key, attempt) for name, key, attempt in sent}
     for row in _found(asked, raw, fields, tally, settled):
-        key, attempt = asked[row["custom_id"]]
-        spend_usd = _spend_usd(row, model)
-        yield row | {"key": key, "attempt": attempt, "model": model.name, "spend_usd": spend_usd}
+        row["key"], row["attempt"] = asked[row["custom_id"]]
+        row["model"], row["spend_usd"] = model.name, _spend_usd(row, model)
+        yield row
 
 
 def _found(

@@ -175,7 +175,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
         return
     n_most, enqueued = n_most - n_pushed, enqueued + sum(sizes)
     if is_canary:
-        parts = [] if mine else [_canary(rows, run.study.sending.canary)]
+        parts = [] if mine else [_canary(rows, run.study.sending.canary, window)]
     else:
         parts = _parts(step, model, rows, window, enqueued, n_most)
     for part in parts[: max(0, n_most)]:
@@ -222,10 +222,13 @@ def _n_creates(step: Step, model: str, n_models: int) -> int:
     return 0 if beside.is_checking else min(n_most, 1)
 
 
-def _canary(rows: pd.DataFrame, n: int) -> pd.DataFrame:
-    """A canary of the rows: those that were tried least, so that none uses up its attempts."""
+def _canary(rows: pd.DataFrame, n: int, window: int | None) -> pd.DataFrame:
+    """A canary of the rows: those that were tried least, so that none uses up its attempts, and no
+    more of them than an empty queue admits."""
     least = rows[rows["attempt"].eq(rows["attempt"].min())]
-    return least[prompts.sample(least["key"], n)]
+    drawn = least[prompts.sample(least["key"], n)]
+    fits = drawn["n_input_tokens"].cumsum().le(float("inf") if window is None else window)
+    return drawn[fits] if fits.any() else drawn[:1]
 
 
 def _parts(

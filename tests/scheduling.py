@@ -66,11 +66,22 @@ def shell(line, environment):
 
 
 def of_cron(line):
-    """The command of a crontab's line: behind five fields, up to a bare %, without the backslashes
-    before the others, as cron's manual says.
+    """The command of a crontab's line, behind five fields, as Vixie's cron takes it.
+
+    Up to the first bare %; and a backslash goes when a % or another backslash follows it.
     """
-    command = line.split(None, 5)[5]
-    return re.split(r"(?<!\\)%", command)[0].replace(r"\%", "%")
+    taken, escaped = [], False
+    for char in line.split(None, 5)[5]:
+        if escaped:
+            if char in "%\\":
+                taken.pop()
+            escaped = False
+        elif char == "%":
+            break
+        else:
+            escaped = char == "\\"
+        taken.append(char)
+    return "".join(taken)
 
 
 def of_systemd(unit):

@@ -8,7 +8,9 @@ import urllib.request
 import pytest
 import sending
 
-from lib import audit, dispatch, ledger, local_api, runs
+from lib import audit, check, dispatch, ledger, local_api, runs
+from lib.errors import VotebookError
+from lib.services import Facts
 
 STAGES = ("--validating=0", "--in-progress=0", "--finalizing=0", "--cancelling=0")
 
@@ -253,6 +255,43 @@ def test_a_list_without_an_end_frees_nothing(make_run, endpoint):
         progress = dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
     assert (progress.state, progress.n_in_flight) == ("waiting", 0)
     assert "repeats itself" in progress.reasons[0]
+
+
+def test_a_service_without_lists_is_not_audited(make_run, endpoint):
+    """Its word on each batch is all that there is; a lost create stays open, and is never freed."""
+    run, to = make_run(canary=2), sending.service_at(endpoint, facts=Facts(lists=[]))
+    after_canary(run, to)
+    before = sending.paid(endpoint).total()
+    struck = []
+
+    def lose(method, path):
+        if (method, path) == ("POST", "/v1/batches") and not struck:
+            struck.append(path)
+            return "lose"
+        return None
+
+    with sending.spoiled(endpoint, lose) as url:
+        dispatch.advance(run, sending.service_at(endpoint, url, facts=to.facts), 0.0)
+    progress = sending.finish(run, to)
+    assert progress.state == "stopped"
+    assert "does not list its batches" in progress.reasons[0]
+    assert sending.paid(endpoint).total() == before + 4
+
+
+def test_a_ledger_with_another_line_than_its_file_sends_nothing(make_run, endpoint):
+    """A flipped bit in the id of a line in flight would pass for one that was never sent."""
+    before, run = sending.batches_of(endpoint), make_run()
+    to = sending.service_at(endpoint)
+    dispatch.advance(run, to, 0.0)
+    with ledger.open_ledger(run.path("ledger.sqlite")) as book, ledger.writing(book):
+        (key,) = book.execute("SELECT key FROM sends ORDER BY key LIMIT 1").fetchone()
+        flipped = bytes([key[0] ^ 1, *key[1:]])
+        book.execute("UPDATE sends SET key = ? WHERE key = ?", (flipped, key))
+    with pytest.raises(VotebookError, match=r"is damaged .*other lines in shard"):
+        sending.finish(run, to)
+    assert "repaired" in check.check(run, to)["state"].to_list()
+    assert sending.finish(run, to).n_valid == 6
+    assert sending.paid(endpoint, before).total() == 6
 
 
 def test_second_uploads_go_and_unknown_ones_are_told(make_run, endpoint):

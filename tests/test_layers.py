@@ -111,7 +111,7 @@ AT_WORK = {
     "pydantic": ["fields", "models/reading", "parts", "policies", "services", "study"],
     "python_multipart": [APART],
     "sentencex": ["corpus/texts"],
-    "sqlite3": ["audit", "check", "corpus/loading", "ledger", "versions", APART],
+    "sqlite3": ["corpus/loading", "ledger", "sent", "versions", APART],
     "starlette": [APART],
     "tiktoken": ["tokens"],
     "toktok": ["tokens", APART],

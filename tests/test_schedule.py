@@ -401,9 +401,12 @@ def test_the_log_stays_small(run):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.isprintable))
+@given(
+    st.text(st.sampled_from("\\\\\\%'\" $a"), min_size=1)
+    | st.text(st.characters(codec="utf-8"), min_size=1).filter(str.isprintable)
+)
 def test_any_word_comes_through_cron_and_shell(word):
-    """Spaces, quotes, $ and %, also where a cron leaves the backslash before %."""
+    """Spaces, quotes, $, % and backslashes, also where a cron leaves every backslash."""
     line = f"* * * * * printf \\%s {entry.quoted(word)}"
     for command in (scheduling.of_cron(line), line.split(None, 5)[5]):
         done = scheduling.shell(command, {"PATH": "/usr/bin:/bin"})

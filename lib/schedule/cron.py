@@ -61,7 +61,8 @@ def removal(mark: str) -> str:
     from being lost, and goes with the entry.
     """
     listing = f"l=$(crontab -l && echo {mark})"
-    return f"{listing} && printf \\%s\\\\n \"$l\" | LC_ALL=C sed '/{mark}$/d' | crontab -"
+    shown = "printf \\%s'\\n' \"$l\""
+    return f"{listing} && {shown} | LC_ALL=C sed '/{mark}$/d' | crontab -"
 
 
 def _when(every_minutes: int, mark: str) -> str:

@@ -6,6 +6,7 @@ The line says nothing on any stream, whatever happens: what a start has to say s
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -94,9 +95,11 @@ def witness(folder: Path) -> Path | None:
 
 
 def quoted(word: str | Path) -> str:
-    r"""A word for the shell that also stands in a crontab, where a bare % would end the command.
+    r"""A word for the shell that may also stand in a crontab.
 
-    Cron takes the backslash away, or the shell does where cron leaves it.
+    There a bare % ends the command, and most crons, not all, take one backslash of two and the one
+    before a %. So a % stands outside of quotes, where the shell takes what is left, and every
+    backslash in quotes of its own.
 
     >>> print(quoted("50% off"))
     50\%' off'
@@ -105,8 +108,9 @@ def quoted(word: str | Path) -> str:
     if not text.isprintable():
         what = f"{text!r} holds a line break or a character that cannot be seen."
         raise StudyError(f"{what} Choose another folder.")
-    pieces = (shlex.quote(piece) if piece else "" for piece in text.split("%"))
-    return r"\%".join(pieces) or "''"
+    known = {"%": r"\%", "\\": r"'\'"}
+    pieces = re.findall(r"[%\\]|[^%\\]+", text)
+    return "".join(known.get(piece) or shlex.quote(piece) for piece in pieces) or "''"
 
 
 def call(

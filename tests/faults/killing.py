@@ -221,8 +221,9 @@ FAULTS = {
     **dict.fromkeys(["stuck_validating", "stuck_in_progress", "stuck_finalizing"], ONCE),
 }
 FAULTY_SHARE = 0.7
+MAX_USD = 1.0  # of simulated money: half of the runs believe that it is real
 MAX_KILLS, MAX_CALM = 12, 8
-CALM = {"kill_after": 20.0}  # what hangs so long is not coming back
+CALM = {"kill_after": 8.0}  # what hangs so long is not coming back
 LONGEST_LIFE = 0.25  # seconds; a run that nobody kills takes about twice as long
 
 
@@ -249,7 +250,7 @@ class Disturbed:
         return f"seed {self.seed}, {self.shape}, {self.fault or 'no fault'}, {codes}"
 
 
-def disturb(at, seed, do="follow"):
+def disturb(at, seed):
     """A run of a shape and with a fault that the seed decides, killed at random until it is done.
 
     The command is the same all the while. After some kills it is left alone; when it does not
@@ -258,15 +259,17 @@ def disturb(at, seed, do="follow"):
     chance = random.Random(seed)
     shape = chance.choice(list(SHAPES))
     fault = chance.choice(list(FAULTS)) if chance.random() < FAULTY_SHARE else ""
+    max_usd = chance.choice([0.0, MAX_USD])
     results = undisturbed(at, shape)
     run = at.copy(shape)
     before = judge.look(at.endpoint)
     if fault:
         judge.switch(at.endpoint, chance.randrange(1 << 30), **{fault: FAULTS[fault]})
     with judge.Reader(run.folder) as reader:
-        ends = _kill_until_done(at, at.command(run, do, hours=0.2), chance)
+        ends = _kill_until_done(at, at.command(run, hours=0.2, max_usd=max_usd), chance)
     judge.switch(at.endpoint)
-    found = judged_again(at, run, before, ends, results=results, readings=reader.readings)
+    more = {"results": results, "readings": reader.readings, "max_usd": MAX_USD}
+    found = judged_again(at, run, before, ends, **more)
     outcomes = judge.read_outcomes(run)
     n_valid = outcomes.loc[outcomes["outcome"].eq("valid"), "key"].nunique()
     n_requests = run.table("requests")["key"].nunique()

@@ -32,7 +32,6 @@ import toktok  # noqa: F401
 
 from lib import (
     accounts,
-    charts,
     clock,
     consensus,
     corpus,
@@ -109,7 +108,6 @@ def count_cost(asked):
     priced = estimate.price_requests(requests, accounts.answer_lengths(run, requests), known)
     table = estimate.estimate(priced, run.study.annotators, run.study.sending.tier)
     runs.write_table(table, run.path("estimate.parquet"))
-    charts.estimate(run, table)
     return DONE
 
 

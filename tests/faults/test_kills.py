@@ -23,13 +23,18 @@ def test_random_kills_and_a_fault_cost_nothing(places):
 
 
 def test_the_harness_finds_what_a_naive_client_does(places):
-    """A manifest written after the call pays twice, doubles rows and leaves orphans when killed."""
-    found = killing.spread(places, [f"naive {n}" for n in range(8)], killing.disturb_naive)
-    rules = collections.Counter(v.rule for one in found for v in one.violations)
-    assert rules["I1"] >= 1
-    assert rules["I6"] >= 1
-    assert rules["I8"] >= 1
-    assert sum(one.n_kills for one in found) >= 20
+    """A manifest written after the call pays twice and leaves orphans: killed till it is found out.
+
+    One run in three or so pays twice; the bound of 60 runs is never near.
+    """
+    found, sums = [], collections.Counter()
+    while not (sums["paid twice"] and sums["orphans"]) and len(found) < 60:
+        seeds = [f"naive {len(found) + n}" for n in range(6)]
+        some = killing.spread(places, seeds, killing.disturb_naive)
+        sums.update(violation.kind for one in some for violation in one.violations)
+        found += some
+    assert sums["paid twice"] >= 1
+    assert sums["orphans"] >= 1
 
 
 def test_a_naive_client_that_nobody_kills_is_found_in_order(places):

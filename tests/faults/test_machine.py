@@ -71,9 +71,7 @@ def asked():
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("VOTEBOOK_OUTPUTS", str(folder / "outputs"))
-            run = sending.make_run(
-                folder / "guests", annotators={"luna": luna}, attempts=2
-            )
+            run = sending.make_run(folder / "guests", annotators={"luna": luna}, attempts=2)
         return run.study, run.table("requests")
     finally:
         shutil.rmtree(folder)

