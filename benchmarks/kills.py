@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "faults"), str(ROOT / "tests")]
 
-import judge  # noqa: E402 - found by the line above
+import disturbing  # noqa: E402 - found by the line above
+import judge  # noqa: E402
 import killing  # noqa: E402
 import signalling  # noqa: E402
 import test_crash_points as points  # noqa: E402
@@ -59,9 +60,9 @@ def places() -> Iterator[list]:
 
 def kill_at_random(at: list, given: argparse.Namespace) -> int:
     """Random kills of Votebook and of the naive client, as a table; gives Votebook's breaks."""
-    found = killing.disturb_often(at, given.seed, given.kills)
-    naive = killing.disturb_often(
-        at, f"naive {given.seed}", int(given.kills * NAIVE_SHARE), killing.disturb_naive
+    found = disturbing.disturb_often(at, given.seed, given.kills)
+    naive = disturbing.disturb_often(
+        at, f"naive {given.seed}", int(given.kills * NAIVE_SHARE), disturbing.disturb_naive
     )
     print(f"{'':22}{'runs':>8}{'kills':>8}{'faults':>8}{'requests':>10}", end="")
     print(f"{'paid twice':>12}{'lost':>8}{'doubled':>9}{'orphans':>9}{'not done':>10}")

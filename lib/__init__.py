@@ -8,10 +8,10 @@ Imports point downward only:
              standing  queues  disks  sent  planning  audit  push  submit  dispatch
              repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
-             outlook  answers  results  dialect  votes  weights  tally  averages  consensus  counting
-             agreement  alpha  inference  entities  gold  prevalence  corrections  verdicts
-             advice
-    ground   errors  clock  yamls  parts  models/  fields  policies  folder  study  runs
+             outlook  answers  results  dialect  votes  weights  tally  averages  consensus
+             counting  agreement  alpha  inference  entities  gold  prevalence  corrections  advice
+             judging  verdicts  evidence  variants  flips
+    ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder  study  runs
              services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

@@ -9,10 +9,9 @@ has been sent since is adopted by the audit before anything else is sent.
 import contextlib
 import hashlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,6 @@ _INCIDENTS = {
     "strange_lines": "result files with lines that belong to no request",
     "orphan_file": "uploads that belong to no open shard",
 }
-_PASSING = ("is locked", "is full", "readonly", "unable to open")  # no fault of the ledger's
-_MISSING, _EMPTY = "is not there", "is empty"
 _ENDINGS = ("_output.jsonl.gz", "_error.jsonl.gz", ".parquet")
 
 
@@ -66,7 +63,7 @@ def check(run: Run, to: Service | None = None) -> pd.DataFrame:
 def connected(run: Run) -> Service | None:
     """The service with which a run was begun, by its ledger or the copy of it; none before that."""
     for name in ("ledger.sqlite", dispatch.COPY):
-        if _fault(run.path(name), run) is None:
+        if repairs.fault(run.path(name)) is None:
             with ledger.open_ledger(run.path(name), read_only=True) as book:
                 return service.connect(str(ledger.fact(book, "service")))
     return None
@@ -88,12 +85,13 @@ def _findings(run: Run, to: Service | None, *, mends: bool) -> Iterator[Finding]
     yield from _leftovers(run, mends=mends)
     yield _study(run)
     yield from _tables(run)
-    state = _ledger(run, mends=mends)
+    state = repairs.of_ledger(run, mends=mends)
     yield state
     if state.state == "lost" or not run.path("ledger.sqlite").is_file():
         return
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=not mends) as book:
         place = Place(run, book, to, mends)
+        yield from _lines(place)
         yield from _audited(place)
         for shard in ledger.shards(book):
             if shard["state"] != "released":
@@ -172,51 +170,18 @@ def _asked(run: Run, row: Any, shas: dict[str, str], templates: dict[str, str]) 
     return key == prompts.key(templates[name], shas[item], repeat)
 
 
-def _ledger(run: Run, *, mends: bool) -> Finding:
-    """The ledger page by page; a missing or damaged one is put back from its copy."""
-    path, copy = run.path("ledger.sqlite"), run.path(dispatch.COPY)
-    fault = _fault(path, run)
-    if fault is None:
-        return Finding("ledger", path.name, "good")
-    is_unused = not copy.exists() and not any(run.path("shards").glob("*.jsonl*"))
-    if is_unused and fault in (_MISSING, _EMPTY):
-        return Finding("ledger", path.name, "good", "nothing has been sent")
-    if _fault(copy, run):
-        fix = "and there is no good copy of it. Begin a new run (--run NAME): it takes over every"
-        return Finding("ledger", path.name, "lost", f"{fault}, {fix} valid answer")
-    if not mends:
-        return Finding("ledger", path.name, "noted", f"{fault}; its copy can be put back")
-    for part in (path, path.with_name(f"{path.name}-journal")):
-        if part.exists():
-            repairs.aside(part, "damaged")
-    with runs.replacing(path) as part:
-        shutil.copyfile(copy, part)
-    made_at = datetime.fromtimestamp(copy.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    detail = f"{fault}: put back from the copy of {made_at}; what was sent later is adopted"
-    return Finding("ledger", path.name, "repaired", detail)
-
-
-def _fault(path: Path, run: Run) -> str | None:
-    """What is wrong with a ledger, if anything.
-
-    Raises VotebookError for a later version's, and when it cannot be read now.
-    """
-    if not path.is_file() or not path.stat().st_size:
-        return _MISSING
-    try:
-        with ledger.open_ledger(path, read_only=True) as book:
-            said = book.execute("PRAGMA integrity_check").fetchone()[0]
-            if said == "ok" and book.execute("PRAGMA foreign_key_check").fetchone():
-                said = "rows refer to others that are not there"
-            if said == "ok" and ledger.fact(book, "run_id") is None:
-                return _EMPTY
-            for shard in ledger.shards(book, *ledger.OPEN_STATES, "collected"):
-                sent.check_lines(book, run, shard)
-            return None if said == "ok" else f"is damaged ({said[:100]})"
-    except VotebookError as error:
-        if "version" in vars(error) or any(word in str(error) for word in _PASSING):
-            raise
-        return f"is damaged ({error.__context__ or error})"
+def _lines(place: Place) -> Iterator[Finding]:
+    """The ledger's lines against the files that were sent: a flipped bit would send one again."""
+    for shard in ledger.shards(place.book, *ledger.OPEN_STATES, "collected"):
+        try:
+            sent.check_lines(place.book, place.run, shard)
+        except sqlite3.DatabaseError as error:
+            if place.mends:
+                sent.write_lines(place.book, place.run, shard)
+            state = "repaired" if place.mends else "noted"
+            yield Finding(
+                "ledger", shard["shard"], state, f"{error}: it is written anew from there"
+            )
 
 
 def _audited(place: Place) -> Iterator[Finding]:

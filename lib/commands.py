@@ -272,4 +272,8 @@ def _service_name(run: "Run") -> str | None:
 def _connected(run: "Run", name: str = "") -> "Service":
     from lib import service
 
-    return service.connect(name or _service_name(run) or service.LOCAL)
+    found = name or _service_name(run)
+    if not found:
+        what = f"run {run.name} has not begun, so nobody knows its service."
+        raise StudyError(f"{what} Say it once: --service local, openai, or a URL.")
+    return service.connect(found)

@@ -206,10 +206,19 @@ def _working(run: Run, to: Service, max_usd: float) -> Iterator[_Held]:
             ledger.bind(book, "max_usd", repr(max_usd), again=True)
         try:
             yield _Held(book, run_id, hold)
-        finally:
-            if diary.last(book) > last:
-                diary.write(book, run.path("events.jsonl"))
-                versions.copy(book, run.path(COPY))
+        except BaseException:
+            # What went wrong is what people have to read: nothing that follows from it hides it.
+            with contextlib.suppress(OSError, sqlite3.Error):
+                _leave(run, book, last)
+            raise
+        _leave(run, book, last)
+
+
+def _leave(run: Run, book: sqlite3.Connection, last: int) -> None:
+    """Lay the events and a copy of the ledger beside it, if there are any after the `last` one."""
+    if diary.last(book) > last:
+        diary.write(book, run.path("events.jsonl"))
+        versions.copy(book, run.path(COPY))
 
 
 def _bind(run: Run, book: sqlite3.Connection, to: Service) -> str:

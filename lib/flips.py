@@ -5,9 +5,10 @@ judged once by `judging`. Changes nothing: a fragile verdict is a reason to read
 another verdict. What counts as one change is said in `variants`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,18 @@ COLUMNS = ["policy", "k", "group", "verdict", "new_verdict", "item", "field", "a
 COLUMNS += ["repeat", "model", "value", "new_value", "simulated"]
 _SLOT = ["annotator", "repeat"]
 _VERDICT = ["policy", "k", "group", "verdict"]
+
+
+class _Lines(NamedTuple):
+    """Changes of votes by the place of their item, and which of the different steps each makes.
+
+    A step is what is added to the number of decided items and to those that fit each condition.
+    """
+
+    place: np.ndarray
+    change: np.ndarray
+    step: np.ndarray
+    steps: list[list[int]]
 
 
 def find(
@@ -48,10 +61,10 @@ def find(
     changes = variants.changes_of(patterns, fields, study)
     rows = []
     for policy in study.policies.values():
-        lines, steps = _lines(policy, items, patterns, changes, fields)
+        lines = _lines(policy, items, patterns, changes, fields)
         for sample in verdicts.samples(policy, items, groups, study.k):
-            rows.append(_flipped(policy, sample, lines, steps))
-    found = pd.concat(rows, ignore_index=True).astype({"k": "Int64"})
+            rows += _flipped(policy, sample, lines)
+    found = pd.DataFrame(rows, columns=[*_VERDICT, "new_verdict", "place", "change"])
     return _with_votes(found, changes, items, votes, fields, study)
 
 
@@ -78,12 +91,8 @@ def _lines(
     patterns: variants.Patterns,
     changes: variants.Changes,
     fields: Mapping[str, Field],
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The changes of each item that a policy could notice, and the different steps they make.
-
-    Columns: place (of the item), change, step; a step is what is added to the number of decided
-    items and to those that fit each condition.
-    """
+) -> _Lines:
+    """The changes of each item that a policy can notice, in the order of the items."""
     both = np.concatenate([patterns.decided, changes.decided])
     states, where = np.unique(both, axis=0, return_inverse=True)
     seen = _seen(policy, states, fields)[where.ravel()]
@@ -94,7 +103,8 @@ def _lines(
         {"pattern": changes.pattern[change], "change": change, "step": step.ravel()}
     )
     lines = items[["pattern"]].reset_index(names="place").merge(lines, on="pattern")
-    return lines.sort_values(["place", "change"], ignore_index=True), steps
+    lines = lines.sort_values(["place", "change"])
+    return _Lines(*(lines[name].to_numpy() for name in _Lines._fields[:3]), steps.tolist())
 
 
 def _seen(policy: Policy, states: np.ndarray, fields: Mapping[str, Field]) -> np.ndarray:
@@ -113,29 +123,23 @@ def _seen(policy: Policy, states: np.ndarray, fields: Mapping[str, Field]) -> np
     return np.column_stack([found["known"], *(found[place] for place in places)]).astype("int8")
 
 
-def _flipped(
-    policy: Policy, sample: verdicts.Sample, lines: pd.DataFrame, steps: np.ndarray
-) -> pd.DataFrame:
-    """The lines of a sample's items after which the policy says something else."""
+def _flipped(policy: Policy, sample: verdicts.Sample, lines: _Lines) -> Iterator[tuple]:
+    """The changes in a sample after which the policy says something else."""
     verdict, _, _ = judging.decide(policy, sample.tally, sample.limits)
-    first, end = lines["place"].searchsorted([sample.start, sample.stop])
-    lines = lines.iloc[first:end]
-    shares = sample.marks.get("share", np.ones(sample.stop - sample.start, dtype="int8"))
-    noticed = list(zip(lines["step"], shares[lines["place"] - sample.start], strict=True))
-    new = {
-        (step, share): judging.decide(
-            policy, _moved(sample.tally, steps[step].tolist(), share), sample.limits
-        )[0]
-        for step, share in set(noticed)
-    }
-    lines = lines.assign(new_verdict=[new[one] for one in noticed])
-    lines = lines[lines["new_verdict"].ne(verdict)]
-    return lines.assign(policy=policy.id, k=sample.k, group=sample.group, verdict=verdict)
+    here = slice(*lines.place.searchsorted([sample.start, sample.stop]))
+    places, steps, shares = lines.place[here], lines.step[here], sample.marks.get("share")
+    shares = [1] * len(places) if shares is None else shares[places - sample.start]
+    noticed = list(zip(steps.tolist(), shares, strict=True))
+    new = {one: _moved(sample.tally, lines.steps[one[0]], one[1]) for one in set(noticed)}
+    new = {one: judging.decide(policy, tally, sample.limits)[0] for one, tally in new.items()}
+    for one, place, change in zip(noticed, places, lines.change[here], strict=True):
+        if new[one] != verdict:
+            yield policy.id, sample.k, sample.group, verdict, new[one], place, change
 
 
 def _moved(tally: judging.Tally, step: list[int], share: Fraction | int) -> judging.Tally:
     known, *fits = step
-    amounts = [n + int(one) * share for n, one in zip(tally.amounts, fits, strict=True)]
+    amounts = [n + one * share for n, one in zip(tally.amounts, fits, strict=True)]
     return tally._replace(n_decided=tally.n_decided + known, amounts=tuple(amounts))
 
 
@@ -161,4 +165,4 @@ def _with_votes(
     )
     columns = ["item", "field", *_SLOT, "model", "value", "simulated"]
     found = found.merge(votes[columns], on=columns[:4], how="left")[COLUMNS]
-    return found.astype({"field": "str", "value": "str", "new_value": "str"})
+    return found.astype({"k": "Int64", "field": "str", "value": "str", "new_value": "str"})

@@ -208,7 +208,7 @@ def _paused(model: str, shards: Shards, at: datetime) -> list[str]:
 def _slow(model: str, shards: Shards, at: datetime) -> list[str]:
     """The oldest batch in flight, when it is past its window or has taken three times the longest
     that one has taken so far (and more than an hour)."""
-    flying = [shard for shard in shards if shard["state"] == "submitted"]
+    flying = [s for s in shards if s["state"] == "submitted" and s["submitted_at"]]
     if not flying:
         return []
     oldest = min(flying, key=lambda shard: shard["submitted_at"])

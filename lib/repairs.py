@@ -1,4 +1,4 @@
-"""Repairs: what a batch has left on disk, read again to the last byte, and put right.
+"""Repairs: the ledger and what batches have left on disk, read again to the last byte.
 
 Bytes as sent and as received are the record. What is derived from them is compared with what they
 give now and written anew where it differs; they themselves come again from the service as long as
@@ -6,22 +6,26 @@ it keeps them. What is replaced stays beside it under another name. Nothing here
 """
 
 import math
+import shutil
 import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
 
-from lib import collect, ledger, results, sent, service
+from lib import collect, dispatch, ledger, results, runs, sent, service
 from lib.errors import ServiceError, VotebookError
 from lib.runs import Run
 from lib.service import Service
 
 UNREADABLE = (OSError, EOFError, zlib.error, pyarrow.ArrowException)
+_PASSING = ("is locked", "is full", "readonly", "unable to open")  # no fault of the ledger's
+_MISSING, _EMPTY = "is not there", "is empty"
 _LABELS = ["spend_usd", "service", "batch", "run"]
 
 
@@ -44,6 +48,51 @@ class Place(NamedTuple):
     book: sqlite3.Connection
     to: Service | None
     mends: bool
+
+
+def of_ledger(run: Run, *, mends: bool) -> Finding:
+    """The ledger page by page; a missing or damaged one is put back from its copy."""
+    path, copy = run.path("ledger.sqlite"), run.path(dispatch.COPY)
+    said = fault(path)
+    if said is None:
+        return Finding("ledger", path.name, "good")
+    is_unused = not copy.exists() and not any(run.path("shards").glob("*.jsonl*"))
+    if is_unused and said in (_MISSING, _EMPTY):
+        return Finding("ledger", path.name, "good", "nothing has been sent")
+    if fault(copy):
+        fix = "and there is no good copy of it. Begin a new run (--run NAME): it takes over every"
+        return Finding("ledger", path.name, "lost", f"{said}, {fix} valid answer")
+    if not mends:
+        return Finding("ledger", path.name, "noted", f"{said}; its copy can be put back")
+    for part in (path, path.with_name(f"{path.name}-journal")):
+        if part.exists():
+            aside(part, "damaged")
+    with runs.replacing(path) as part:
+        shutil.copyfile(copy, part)
+    made_at = datetime.fromtimestamp(copy.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    detail = f"{said}: put back from the copy of {made_at}; what was sent later is adopted"
+    return Finding("ledger", path.name, "repaired", detail)
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a ledger, if anything.
+
+    Raises VotebookError for a later version's, and when it cannot be read now.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return _MISSING
+    try:
+        with ledger.open_ledger(path, read_only=True) as book:
+            said = book.execute("PRAGMA integrity_check").fetchone()[0]
+            if said == "ok" and book.execute("PRAGMA foreign_key_check").fetchone():
+                said = "rows refer to others that are not there"
+            if said == "ok" and ledger.fact(book, "run_id") is None:
+                return _EMPTY
+            return None if said == "ok" else f"is damaged ({said[:100]})"
+    except VotebookError as error:
+        if "version" in vars(error) or any(word in str(error) for word in _PASSING):
+            raise
+        return f"is damaged ({error.__context__ or error})"
 
 
 def of_shard(place: Place, shard: dict[str, Any]) -> Iterator[Finding]:

@@ -49,6 +49,23 @@ def check_lines(book: sqlite3.Connection, run: Run, shard: dict[str, Any]) -> No
             raise sqlite3.DatabaseError(f"other lines in shard {shard['shard']} than in its file")
 
 
+def write_lines(book: sqlite3.Connection, run: Run, shard: dict[str, Any]) -> None:
+    """Write the lines of a shard into the ledger anew, as they stand in the file that was sent."""
+    path = local(run, shard["file"].removesuffix(".jsonl"))[0]
+    held = {key[:40]: key for _, key, _ in ledger.lines(book, shard["shard"])}
+    keys = {**held, **{digits: key for digits, (key, _) in _input_tokens(run).items()}}
+    found = (prompts.read_custom_id(name) for name in ids(path))
+    rows = [
+        (bytes.fromhex(keys.get(digits, digits.ljust(64, "0"))), attempt, shard["id"], line)
+        for line, (digits, attempt) in enumerate(found)
+    ]
+    with ledger.writing(book):
+        book.execute("DELETE FROM sends WHERE shard_id = ?", (shard["id"],))
+        query = "INSERT INTO sends (key, attempt, shard_id, line) VALUES (?, ?, ?, ?)"
+        book.executemany(query, rows)
+    ledger.note(book, "lines written anew", shard["shard"], n_lines=len(rows))
+
+
 def local(run: Run, shard: str) -> list[Path]:
     """The files of a shard that there are: as it was sent, and packed."""
     found = (run.path("shards") / f"{shard}{ending}" for ending in (".jsonl", ".jsonl.gz"))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lib import clock, models, parts, policies, yamls
+from lib import clock, models, parts, policy_files, yamls
 from lib import fields as questions
 from lib import folder as folders
 from lib.errors import ModelError
@@ -149,8 +149,10 @@ def load(folder: Path, panel: str = "") -> Study:
         raise yamls.problem(path, yamls.line_of(lines, *at), what)
     check_models(study, clock.now().date(), lines)
     dated = any(source.date for source in study.corpus.values())
+    known = {"ks": study.k, "dated": dated}
+    known["groups"] = folder / study.groups.path if study.groups else None
     parsed = {
-        file.stem: policies.parse(file, *content, study.fields, ks=study.k, dated=dated)
+        file.stem: policy_files.parse(file, content, study.fields, **known)
         for file, content in read.items()
     }
     return study.model_copy(update={"policies": parsed})

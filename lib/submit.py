@@ -56,23 +56,25 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
     """
     run, book = step.run, step.book
     outcomes = collect.outcomes(run)
-    _withdraw(step, requests, outcomes)
+    verdicts = _verdicts(step, requests, outcomes)
+    _withdraw(step, requests, outcomes, verdicts)
     rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
     if collect.share(run, rows, step.to):
         outcomes = collect.outcomes(run)
         rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
+        verdicts = _verdicts(step, requests, outcomes)
     ledger.afford(book, step.cap_usd)
-    verdicts = _verdicts(step, requests, outcomes)
     held, waiting, refused = [], [], []
     for verdict in verdicts.values():
         (held if verdict.state == "stopped" else waiting).append(verdict.why)
     _cancel(step, verdicts)
     waits = {shard["model"] for shard in ledger.shards(book, "planned", "uploaded")}
     names = sorted({*rows["model"].unique(), *waits})
+    n_released = len(ledger.shards(book, "released"))
     for model in names:
         asked = rows[rows["model"].eq(model)]
         try:
-            _send(step, model, asked, verdicts[model], len(names))
+            _send(step, model, asked, verdicts.get(model, Verdict("canary")), len(names))
         except ModelError as error:
             refused.append(error)
         except BudgetError as error:
@@ -86,6 +88,8 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
         raise refused[0]
     held += [str(error) for error in refused]
     told = (tuple(filter(None, held)), tuple(filter(None, waiting)))
+    if len(ledger.shards(book, "released")) > n_released:  # their lines are to be planned anew
+        return Sent(rows, outcomes, *told, clock.now())
     return Sent(rows, outcomes, *told, _changes_at(step, verdicts))
 
 
@@ -97,9 +101,11 @@ def stops(run: Run, requests: pd.DataFrame) -> dict[str, str]:
     return {model: one.why for model, one in found.items() if one.state == "stopped"}
 
 
-def _withdraw(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+def _withdraw(
+    step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame, verdicts: dict[str, Verdict]
+) -> None:
     """Release the shards that are not batches yet and hold a line that is no longer to be asked,
-    or more than the limits of today admit."""
+    more than the limits of today admit, or what a canary has to go before."""
     waiting = ledger.shards(step.book, "planned", "uploaded")
     if not waiting:
         return
@@ -108,6 +114,10 @@ def _withdraw(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> Non
     for shard in waiting:
         if not asked.issuperset(ledger.sends(step.book, shard["shard"])["key"]):
             push.release(step, shard, "its requests have changed since it was planned")
+        elif shard["model"] not in verdicts:
+            push.release(step, shard, "the study asks its model no more")
+        elif verdicts[shard["model"]].state == "canary" and shard["purpose"] != "canary":
+            push.release(step, shard, "its model has to pass a canary first")
         elif shard["n_requests"] > 1 and not queues.is_paused([shard]):
             window = queues.window_tokens(step.run, step.book, shard["model"])
             bounds = _bounds(step, shard["model"], window)
@@ -159,10 +169,7 @@ def _send(step: Step, model: str, rows: pd.DataFrame, verdict: Verdict, n_models
     _check_model(run, model)
     _check_queue(step, model)
     is_canary = verdict.state == "canary"
-    if is_canary or step.canaries_only:
-        for shard in waiting if is_canary else ():
-            if shard["purpose"] != "canary":
-                push.release(step, shard, "its model has to pass a canary first")
+    if step.canaries_only:
         waiting = [shard for shard in waiting if shard["purpose"] == "canary"]
     window = queues.window_tokens(run, book, model)
     n_most = _n_creates(step, model, n_models)

@@ -123,7 +123,7 @@ def marks(policy: Policy, items: pd.DataFrame) -> dict[str, np.ndarray]:
     for place, where in judging.conditions(policy):
         found[place] = counts & _fits(items, where)
     if policy.recency and "date" in items:
-        found["share"] = items["date"].map(lambda date: _share(policy, date))
+        found["share"] = _shares(policy.recency, items["date"])
     return {mark: values.to_numpy() for mark, values in found.items()}
 
 
@@ -230,14 +230,14 @@ def _evidence(policy: Policy, sample: Sample) -> Iterator[dict[str, Any]]:
         yield {"column": line.column, "named": named, "points": float(points)}
 
 
-def _share(policy: Policy, date: pd.Timestamp) -> Fraction:
-    """What an item of this date keeps of its points."""
-    day = date.date()
-    for band in policy.recency.bands:
+def _shares(recency: policies.Recency, dates: pd.Series) -> pd.Series:
+    """What an item of each date keeps of its points."""
+    shares = pd.Series(Fraction(0), index=dates.index, dtype=object)
+    for band in reversed(recency.bands):
         years = band.up_to_years
-        if years is None or day >= years_before(policy.recency.as_of, years):
-            return judging.exact(band.share)
-    return Fraction(0)
+        since = years_before(recency.as_of, years) if years else datetime.date.min
+        shares[[date >= since for date in dates.dt.date]] = judging.exact(band.share)
+    return shares
 
 
 def _named(line: policies.GroupPoints, facts: Mapping[str, Any]) -> list[str]:

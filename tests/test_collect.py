@@ -117,7 +117,8 @@ def test_a_shard_that_is_larger_than_the_queue_is_cut_smaller(make_run, endpoint
     assert sending.finish(run, sending.service_at(endpoint)).n_valid == 6
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         states = [shard["state"] for shard in ledger.shards(book)]
-    assert states == ["released", "collected"]
+    assert states[0] == "released"
+    assert set(states[1:]) == {"collected"}
 
 
 def test_only_the_lines_that_are_blamed_have_failed(make_run, endpoint):

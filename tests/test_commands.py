@@ -34,7 +34,7 @@ def begun(run, service="local", **facts):
 
 def test_advance_takes_one_step_and_tells_the_truth(make_run, service, capsys):
     """3 while something is under way, 0 when all is in; the last line says how far it is."""
-    make_run()
+    begun(make_run())
     codes = []
     while not codes or (codes[-1] == commands.WAITING and len(codes) < 50):
         codes.append(command.main(["advance", "guests"]))
@@ -48,7 +48,7 @@ def test_advance_takes_one_step_and_tells_the_truth(make_run, service, capsys):
 
 def test_a_budget_that_was_given_once_is_kept(make_run, service, capsys):
     """It is said whence it comes; one that is used up stops the run."""
-    make_run()
+    begun(make_run())
     assert command.main(["advance", "guests", "--max-usd", "1e-9"]) == commands.STOPPED
     assert "up to $0.00 (given now)." in capsys.readouterr().out
     assert command.main(["advance", "guests"]) == commands.STOPPED
@@ -64,6 +64,15 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(make_run, capsys):
         assert command.main([*words, "pilt"]) == commands.STOPPED
         assert 'Did you mean "pilot"? Runs there: pilot.' in capsys.readouterr().err
     assert [path.name for path in runs.outputs().iterdir()] == ["pilot"]
+
+
+def test_a_run_that_has_not_begun_is_told_its_service_once(make_run, service, capsys):
+    """Nobody guesses whether answers are to be paid or simulated."""
+    make_run()
+    assert command.main(["advance", "guests"]) == commands.STOPPED
+    assert "Say it once: --service local, openai, or a URL." in capsys.readouterr().err
+    assert command.main(["advance", "guests", "--service", "local"]) == commands.WAITING
+    assert command.main(["advance", "guests"]) in (commands.WAITING, commands.DONE)
 
 
 def test_a_busy_run_says_who_holds_it(make_run, service, capsys):
@@ -85,7 +94,7 @@ def test_a_budget_is_a_number(value, capsys):
 
 def test_watch_follows_a_run_to_its_end(make_run, service, capsys):
     """Plain lines, only when there is news: progress, queue, money, outlook."""
-    make_run()
+    begun(make_run())
     assert command.main(["watch", "guests"]) == commands.DONE
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Run guests at local: answers are simulated, nothing is paid."
@@ -99,14 +108,14 @@ def test_watch_follows_a_run_to_its_end(make_run, service, capsys):
 
 def test_watch_ends_when_its_hours_are_over(make_run, service, capsys):
     """Something is under way still: 3."""
-    make_run()
+    begun(make_run())
     assert command.main(["watch", "guests", "--hours", "0"]) == commands.WAITING
     assert "waiting: 0 of 6 answered" in capsys.readouterr().out
 
 
 def test_ctrl_c_loses_nothing(make_run):
     """130, one sentence, no traceback; the run can be taken up at once."""
-    run = make_run()
+    run = begun(make_run())
     slow = ("--validating=0", "--in-progress=3600")
     found = local_api.start(runs.outputs() / ".local_api", idle_exit_seconds=60, options=slow)
     words = [sys.executable, "-m", "lib", "watch", "guests"]
@@ -188,7 +197,7 @@ def test_a_scheduled_step_without_its_key_goes_on_later(make_run, monkeypatch):
 
 def test_check_says_what_is_not_as_it_should_be(make_run, service, capsys):
     """0 while nothing is lost, 2 when something is."""
-    run = make_run()
+    run = begun(make_run())
     assert command.main(["watch", "guests"]) == commands.DONE
     capsys.readouterr()
     assert command.main(["check", "guests", "--offline"]) == commands.DONE

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import parts, policies, study, yamls
+from lib import parts, policies, policy_files, study, yamls
 from lib.errors import StudyError
 
 ALLERGY = Path(__file__).parent.parent / "data" / "allergy"
@@ -40,6 +40,18 @@ recency:
 """
 
 
+LATER = """\
+  - verdict: Critical Risk
+    any:
+      - {at_least: 1, where: {account_type: firsthand}}
+      - {at_least: 2, where: {account_type: firsthand, incident_severity: severe}}
+"""
+GROUP_POINTS = """\
+group_points:
+  - {column: categories, any_of: [Thai], points: 2}
+"""
+
+
 @pytest.fixture(scope="module")
 def fields():
     """The fields of the allergy study."""
@@ -50,7 +62,7 @@ def parsed(folder, text, fields, **more):
     """The policy that this text says."""
     path = folder / "V9.yml"
     path.write_text(text)
-    return policies.parse(path, *yamls.read(path), fields, **more)
+    return policy_files.parse(path, yamls.read(path), fields, **more)
 
 
 def test_a_policy_knows_its_fields(tmp_path, fields):
@@ -123,6 +135,54 @@ def test_policies_survive_the_lock_file(name):
         (RULES, ("Low Risk, High", "insufficient data, High"), 2, "where coverage is too low"),
         (RULES, ("Low Risk, High", "High Risk, High"), 2, "a verdict stands twice"),
         (RULES, (RULES[RULES.index("rules") :], ""), 1, "either rules or points"),
+        (RULES, ("title: Two incidents\n", ""), 1, "'title' is missing"),
+        (RULES, ("title: Two incidents", "title: 2026-06-30"), 1, 'write "2026-06-30" in quotes'),
+        (RULES, ("[Low Risk, High", "[no, High"), 2, 'write the word "false" in quotes'),
+        (RULES, ("[Low Risk, High Risk, Critical Risk]", "[Low Risk]"), 2, "is ["),
+        (RULES, ("[Low Risk, High Risk, Critical Risk]", "Low Risk"), 2, "valid list"),
+        (RULES, ("at_least: 2", "at_least: 2.5"), 7, "should be a valid integer"),
+        (RULES, ("at_least: 2", "at_least: yes"), 7, "should be a valid integer"),
+        (RULES, ("at_least: 2", "at_least: 51"), 7, "the largest K of the study is 50"),
+        (RULES, ("at_least: 2", "at_most: 2"), 7, "unknown entry 'at_most'"),
+        (RULES, ("    any:", "    all:"), 6, "unknown entry 'all'"),
+        (RULES, ("      - at_least: 2", "      - not: true\n        at_least: 2"), 7, "'not'"),
+        (RULES, ("incident_severity: [moderate, severe]", "{}"), 8, "empty"),
+        (RULES, ("[moderate, severe]", "[moderate, 911]"), 9, "never has the value 911"),
+        (RULES, ("[moderate, severe]", "[Severe]"), 9, 'Did you mean "severe"?'),
+        (RULES, ("[moderate, severe]", "[[severe]]"), 9, "never has the value ['severe']"),
+        (RULES, ("[moderate, severe]", "false"), 9, "is the truth value false"),
+        (
+            RULES,
+            ('only: {relevant: "true"}', 'only: {relevant: "false"}'),
+            9,
+            "'incident_severity' applies only where relevant is true, and here it is not",
+        ),
+        (
+            RULES,
+            ("severe]\n", "severe]\n" + LATER),
+            12,
+            "whenever this is fulfilled, rule 1, condition 1 already gives 'High Risk'",
+        ),
+        (POINTS, ("    points: 5", "    points: 0"), 5, "0 points add nothing"),
+        (POINTS, ("    points: 5", "    points: five"), 5, "should be a valid number"),
+        (POINTS, ("High Risk: 4", "High Risk: 0"), 7, "no threshold may be 0 or less"),
+        (POINTS, ("{25: 12, 50: 8}", "{25: 12, 050: 8}"), 6, "K is a whole number"),
+        (POINTS, ("{25: 12, 50: 8}", "{25.5: 12, 50: 8}"), 6, "K is a whole number"),
+        (POINTS, ("{25: 12, 50: 8}", '{25: 12, "25": 8, 50: 8}'), 8, "a K stands twice"),
+        (POINTS, ("{25: 12, 50: 8}", "{}"), 6, "K is a whole number from 1, not nothing"),
+        (
+            POINTS,
+            ("  Critical", "  Low Risk: 1\n  Critical"),
+            6,
+            "a threshold for each verdict but",
+        ),
+        (POINTS, ("thresholds:", "modifiers: {}\nthresholds:"), 6, "unknown entry 'modifiers'"),
+        (POINTS + RECENCY, ("2026-06-30", "20260630"), 10, "should be a valid date"),
+        (POINTS + RECENCY, ("2026-06-30", "true"), 10, "should be a valid date"),
+        (POINTS + RECENCY, ("2026-06-30", "2026-06-30 12:00:00"), 10, "is datetime"),
+        (POINTS + RECENCY, ("share: 1}", "share: 1.5}"), 12, "less than or equal to 1"),
+        (POINTS + RECENCY, ("up_to_years: 2", "up_to_years: 2.5"), 12, "valid integer"),
+        (POINTS + RECENCY, ("up_to_years", "up_to_months"), 12, "unknown entry 'up_to_months'"),
         (POINTS, ("    points: 5", "    points: .nan"), 5, "finite number"),
         (POINTS, ("  High Risk: 4\n", ""), 6, "a threshold for each verdict but Low Risk"),
         (POINTS, ("High Risk: 4", "High Risk: 9"), 8, "is not above High Risk from 9 (K = 50)"),
@@ -148,6 +208,43 @@ def test_what_cannot_be_evaluated_stops_loading(tmp_path, fields, text, change, 
     assert words in str(raised.value)
     assert raised.value.line == line
     assert raised.value.file.endswith("V9.yml")
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "line", "words"),
+    [
+        (None, ("", ""), 9, "group_points need a table about the groups"),
+        ("id,kind\n", ("", ""), 10, "groups.csv has no column 'categories'. Known: id, kind."),
+        ("id,category\n", ("", ""), 10, 'Did you mean "category"?'),
+        ("id,categories\n", ("[Thai]", "[]"), 10, "is empty"),
+        ("id,categories\n", ("[Thai]", "[Thai, ' ']"), 10, "is no whole word"),
+        ("id,categories\n", ("[Thai]", "[yes]"), 10, 'write the word "true" in quotes'),
+        ("id,categories\n", ("points: 2", "points: 0"), 10, "0 points add nothing"),
+        ("id,categories\n", ("column: categories, ", ""), 10, "'column' in 0 in group_points is m"),
+    ],
+)
+def test_lines_about_groups_need_their_table(tmp_path, fields, table, change, line, words):
+    """A column that the groups do not have is refused before anything is paid for."""
+    path = tmp_path / "groups.csv"
+    if table is not None:
+        path.write_text("\ufeff\n" + table)
+    with pytest.raises(StudyError) as raised:
+        parsed(
+            tmp_path,
+            POINTS + GROUP_POINTS.replace(*change),
+            fields,
+            groups=None if table is None else path,
+        )
+    assert words in str(raised.value)
+    assert (raised.value.line, Path(raised.value.file).name) == (line, "V9.yml")
+
+
+def test_a_rule_may_follow_one_that_hides_it_in_part(tmp_path, fields):
+    """Fewer items, or of another kind, are another condition; one verdict may be given twice."""
+    later = LATER.replace("at_least: 2", "at_least: 1")
+    assert len(parsed(tmp_path, RULES + later, fields).rules) == 2
+    same = LATER.replace("Critical Risk", "High Risk")
+    assert len(parsed(tmp_path, RULES + same, fields).rules) == 2
 
 
 def test_recency_needs_dates(tmp_path, fields):

@@ -270,6 +270,16 @@ def test_addresses_and_proxies_go_along_and_secrets_do_not(monkeypatch):
     assert "secret" not in str(found)
 
 
+def test_what_to_know_is_said_once(host, monkeypatch):
+    """A timer pauses without its user, and an address that holds secrets does not go along."""
+    monkeypatch.setenv("VOTEBOOK_NOTIFY", "json://me:secret@example.org")
+    assert [hint.split("`")[1] for hint in schedule.hints("systemd")[1:]] == [
+        "loginctl enable-linger",
+        "keyring set votebook notify",
+    ]
+    assert "secret@" not in str(schedule.hints("cron"))
+
+
 # --- what the line does ------------------------------------------------------------------------
 
 

@@ -45,7 +45,7 @@ LINES = {
     "missing": 0.08, "busy": 0.05, "broken": 0.05, "zero": 0.03, "empty": 0.05,
     "truncated": 0.05, "malformed": 0.05, "refused": 0.05, "bad": 0.03,
 }  # fmt: skip
-QUEUES = (0, 0, 0, 0, 500, 1000, 3000)  # tokens; a line has about 180
+QUEUES = (0, 0, 0, 0, 500, 1500, 4000)  # tokens; a line has about 180
 MAX_DAYS = 40  # of simulated time, in which every course must have ended
 MAX_STARTS = 400
 
@@ -111,7 +111,7 @@ def draw(seed: object) -> Course:
         },
         weather=weather,
         budget=budget,
-        poll_seconds=rng.choice((600, 1800, 7200)),
+        poll_seconds=rng.choice((1800, 3600, 7200)),
         cron=rng.random() < 0.4,
         may_stop=bool(weather.denied or weather.hollow) or budget < 10,
     )
@@ -119,14 +119,14 @@ def draw(seed: object) -> Course:
 
 def _weather(rng: random.Random) -> simulated.Weather:
     """How the service behaves, and when the process ends: each trouble in some courses."""
-    limit, late, begin = rng.choice(QUEUES), rng.choice(QUEUES), rng.uniform(0, 20 * HOUR)
+    limit, late, begin = rng.choice(QUEUES), rng.choice(QUEUES), rng.uniform(0, 12 * HOUR)
     return simulated.Weather(
         turnaround=rng.choice((simulated.lognormal, quick, quick, slow)),
         calls=_some(rng, CALLS),
         lines=_some(rng, LINES),
         validating=rng.choice((5, 60, 900)),
         lag=rng.choice((0, 0, 5, 60, 110)),
-        late=3 * HOUR * rng.random() if late else 0,
+        late=HOUR * rng.random() if late else 0,
         page=rng.choice((2, 5, 100)),
         limits={"gpt-6-luna": limit, "gpt-6.1-terra": 2 * limit} if limit else {},
         tells=rng.random() < 0.7,
@@ -235,7 +235,7 @@ def _process(life: Life, outcome: Outcome, rng: random.Random) -> str:
         outcome.n_steps, outcome.progress = outcome.n_steps + 1, progress
         judge.stepped(progress)
 
-    life.world.boot(1800 if course.cron else rng.choice((1, 60, 600)))
+    life.world.boot(course.poll_seconds if course.cron else rng.choice((1, 60, 600)))
     try:
         if course.cron:
             show(dispatch.advance(life.run, life.to, life.max_usd))

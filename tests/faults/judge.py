@@ -17,15 +17,11 @@ import gzip
 import json
 import math
 import sqlite3
-import threading
-import time
 import urllib.request
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import pyarrow.parquet
 
 from lib import models
 from lib.runs import Run
@@ -58,9 +54,9 @@ class Seen:
 class Case:
     """A finished run: what the service saw of it, how its commands ended, what it is compared with.
 
-    `again` is what the service saw of one more command after the end. `readings` are what `Reader`
-    found. `results` are those of an undisturbed run. `excused` are batches that the service made
-    without being asked to.
+    `again` is what the service saw of one more command after the end. `readings` are what a
+    `reading.Reader` found. `results` are those of an undisturbed run. `excused` are batches that
+    the service made without being asked to.
     """
 
     run: Run
@@ -430,72 +426,3 @@ def unpacked(path):
     except FileNotFoundError:
         return b""
     return gzip.decompress(raw) if path.suffix == ".gz" else raw
-
-
-def fault_in(path):
-    """Why a file under its final name is not whole, if so; a file that is gone is no fault."""
-    try:
-        if path.suffix == ".parquet":
-            pyarrow.parquet.read_table(path)
-        elif path.suffix == ".gz":
-            gzip.decompress(path.read_bytes())
-        elif path.suffix == ".jsonl":
-            raw = path.read_bytes()
-            for row in raw.removesuffix(b"\n").split(b"\n"):
-                json.loads(row)
-            return None if raw.endswith(b"\n") else f"{path.name} ends in the middle of a line"
-        elif path.suffix in (".json", ".ipynb"):
-            json.loads(path.read_bytes())
-        elif path.suffix == ".html" and not path.read_bytes().rstrip().endswith(b"</html>"):
-            return f"{path.name} is cut"
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
-        return f"{path.name} is not whole: {error}"
-    return None
-
-
-class Reader(threading.Thread):
-    """Reads a run's files again and again while it is disturbed, each version of a file once.
-
-    What it finds stands in `readings`. Since files are replaced and never changed, a version is
-    known by its inode and its time.
-    """
-
-    def __init__(self, folder: Path, pause_seconds: float = 0.01):
-        super().__init__(daemon=True)
-        self.folder, self.pause_seconds = folder, pause_seconds
-        self.readings, self.n_read = [], 0
-        self._over, self._read = threading.Event(), {}
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self.join()
-        self.look()
-
-    def run(self):
-        """Look, until the block ends."""
-        while not self._over.is_set():
-            self.look()
-            time.sleep(self.pause_seconds)
-
-    def look(self):
-        """Read what is new."""
-        for path in self.folder.rglob("*"):
-            if path.name.startswith((".", "ledger.")):
-                continue
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if not path.is_file() or self._read.get(path) == version:
-                continue
-            self._read[path], self.n_read = version, self.n_read + 1
-            fault = fault_in(path)
-            if fault:
-                self.readings.append(fault)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import judge
 import psutil
+import reading
 
 from lib import local_api, runs
 
@@ -115,13 +116,8 @@ def violations(at, before, results):
     # The command tells of what is open alone: the last report of a run that is done is silence.
     case = judge.Case(run, seen, [], results=results, secrets=(KEY, at.endpoint["token"]))
     found = judge.violations(case)
-    broken = [judge.fault_in(path) for path in run.folder.rglob("*") if is_final(path)]
+    broken = [reading.fault_in(path) for path in run.folder.rglob("*") if reading.is_final(path)]
     return [*found, *(judge.Violation("I5", one) for one in broken if one)]
-
-
-def is_final(path):
-    """Whether a file stands under its final name."""
-    return path.is_file() and not path.name.startswith((".", "ledger."))
 
 
 def moments(n, seed, longest_seconds):

@@ -11,6 +11,7 @@ from pathlib import Path
 import judge
 import killing
 import pytest
+import reading
 import whole
 from killing import KILLED
 
@@ -175,7 +176,7 @@ def test_a_kill_at_any_hit_of_any_stage_leaves_whole_files(places):
         (end,) = at.ask({"do": stage, "outputs": str(folders[0].parent), "study": str(study)})
         assert end["code"] == 0, end["said"]
         passed[stage] = end["passed"]
-    with judge.Reader(folders[1]) as reader:
+    with reading.Reader(folders[1]) as reader:
         for stage in STAGES:
             command = {"do": stage, "outputs": str(folders[1].parent), "study": str(study)}
             for n in range(1, len(passed[stage]) + 1) if stage != "follow" else ():

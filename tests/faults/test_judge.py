@@ -10,6 +10,7 @@ import judge
 import killing
 import pandas as pd
 import pytest
+import reading
 import sending
 
 from lib import dispatch
@@ -154,7 +155,7 @@ def test_a_reader_sees_files_that_are_not_whole(name, case):
     path = case.run.path(name)
     whole = [one for one in path.parent.iterdir() if one.suffix == path.suffix]
     raw = whole[0].read_bytes() if whole else b'{"a": 1}\n{"a": 2}\n'
-    reader = judge.Reader(case.run.folder)
+    reader = reading.Reader(case.run.folder)
     reader.look()
     assert reader.readings == []
     path.write_bytes(raw[: len(raw) * 2 // 3])

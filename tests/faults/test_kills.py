@@ -5,6 +5,7 @@ The same harness, run on a client of the usual shape, finds what it is made to f
 
 import collections
 
+import disturbing
 import judge
 import killing
 
@@ -14,7 +15,7 @@ SEED = "ci"
 
 def test_random_kills_and_a_fault_cost_nothing(places):
     """300 kills; each run is killed at random, with the same command again until it is done."""
-    found = killing.disturb_often(places, SEED, N_KILLS)
+    found = disturbing.disturb_often(places, SEED, N_KILLS)
     broken = [f"{one}: {violation}" for one in found for violation in one.violations]
     assert broken == []
     assert sum(one.n_kills for one in found) >= N_KILLS
@@ -30,7 +31,7 @@ def test_the_harness_finds_what_a_naive_client_does(places):
     found, sums = [], collections.Counter()
     while not (sums["paid twice"] and sums["orphans"]) and len(found) < 60:
         seeds = [f"naive {len(found) + n}" for n in range(6)]
-        some = killing.spread(places, seeds, killing.disturb_naive)
+        some = killing.spread(places, seeds, disturbing.disturb_naive)
         sums.update(violation.kind for one in some for violation in one.violations)
         found += some
     assert sums["paid twice"] >= 1
@@ -44,4 +45,4 @@ def test_a_naive_client_that_nobody_kills_is_found_in_order(places):
     before = judge.look(at.endpoint)
     (end,) = at.ask(at.command(run, "naive"))
     assert end["code"] == 0, end["said"]
-    assert killing.judged_naively(at, run, before) == []
+    assert disturbing.judged_naively(at, run, before) == []

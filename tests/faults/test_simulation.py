@@ -95,15 +95,15 @@ def test_the_judge_finds_a_loop_that_does_not_wait(studies):
     none pays lines twice, and the judge says so; a grace of 120 s does not.
     """
     weather = Weather(turnaround=lambda *_: 90.0, validating=1, calls={"lose": 0.5}, lag=110)
-    found = []
-    for seed in range(5):
-        course = dataclasses.replace(
-            FAIR, seed=f"hasty {seed}", n_texts=5, weather=weather, poll_seconds=5
-        )
-        found += courses.drive(course, studies, grace_seconds=0).faults
-        outcome = courses.drive(course, studies)
-        assert not outcome.faults, told(course, outcome)
-    assert any(fault.split(" ", 1)[1].startswith("I1 ") for fault in found), found
+    hasty = dataclasses.replace(FAIR, n_texts=4, weather=weather, poll_seconds=5)
+    for seed in range(9):
+        course = dataclasses.replace(hasty, seed=f"hasty {seed}")
+        found = courses.drive(course, studies, grace_seconds=0).faults
+        if any(" I1 " in fault for fault in found):
+            outcome = courses.drive(course, studies)
+            assert not outcome.faults, told(course, outcome)
+            return
+    pytest.fail("no line was paid twice")
 
 
 def test_the_same_seed_has_the_same_course():

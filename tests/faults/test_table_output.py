@@ -206,7 +206,7 @@ def test_a_fault_of_output_is_the_outcome_in_the_table(row, tmp_path):
     ]
     path.write_bytes(gzip.compress(b"\n".join(lines), 1))
     names = ["q0", "q1", "q2"]
-    sent = pd.DataFrame({"custom_id": names, "key": names, "attempt": 0}, dtype="object")
+    sent = [(name, name, 0) for name in names]
     table, tally = read(sent, path)
     last = "missing" if row.number == "M20" else "valid"
     assert table["outcome"].tolist() == ["valid", row.outcome, last]
