@@ -82,7 +82,7 @@ def united(own: object, study_file: File, policy_files: Files) -> object:
         brought = (data.get("fields") or {}) if isinstance(data, dict) else {}
         parts.parse(_Brought, {"fields": brought}, file, lines)
         for name, field in brought.items():
-            if name in union and union[name] != field:
+            if name in union and not _same(union[name], field):
                 first, at = origin[name]
                 what = f"field {name!r} is defined otherwise in {first.name}, line"
                 what = f"{what} {at['fields', name]}. Keep one of the two."
@@ -99,6 +99,14 @@ def check(fields: Mapping[str, Field], study_file: File, policy_files: Files) ->
         for what in _faults(name, field, fields):
             file, lines = next(pair for pair in files if ("fields", name) in pair[1])
             raise yamls.problem(file, lines["fields", name], f"field {name!r}: {what}")
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two definitions say the same; the order of values can decide ties and scales."""
+    values = [field.get("values") if isinstance(field, dict) else None for field in (one, other)]
+    if all(isinstance(each, dict) for each in values) and list(values[0]) != list(values[1]):
+        return False
+    return one == other
 
 
 def _faults(name: str, field: Field, fields: Mapping[str, Field]) -> Iterator[str]:

@@ -72,8 +72,8 @@ def prepare(connection: sqlite3.Connection, *, thorough: bool) -> None:
     """Set how the ledger is written; raise DatabaseError for one that is damaged."""
     for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-    if thorough and connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("quick_check failed")
+    if thorough and connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("integrity_check failed")
 
 
 def bring(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -101,8 +101,8 @@ def test_sample_studies(name, panel):
 
 
 KNOWN_FIELD = (
-    "Known: attributes, combine, default, description, maximum, minimum, prefer, threshold, type, "
-    "values, when."
+    "Known: attributes, combine, default, description, maximum, minimum, ordered, prefer, threshold, "
+    "type, values, when."
 )
 
 
@@ -378,6 +378,19 @@ def test_fields_of_a_policy(folder):
         "policies/P2.yml, line 8: field 'loud' is defined otherwise in P1.yml, line 2. "
         "Keep one of the two."
     )
+
+
+def test_two_policies_bring_one_field(folder):
+    """The same definition twice is one field; its values in another order are another scale."""
+    brought = "fields:\n  pace:\n    description: Pace.\n    values: {slow: &, fast: &}\n"
+    brought = brought.replace("&", "{description: How fast.}")
+    change(folder, "title: Anger counts\n", brought + "title: Anger counts\n", "policies/P1.yml")
+    other = folder / "policies" / "P2.yml"
+    other.write_text(POLICY + brought, encoding="utf-8")
+    assert study.load(folder).fields["pace"].allowed == ["slow", "fast"]
+    turned = brought.replace("slow", "!").replace("fast", "slow").replace("!", "fast")
+    other.write_text(POLICY + turned, encoding="utf-8")
+    assert refusal(folder).startswith("policies/P2.yml, line 8: field 'pace' is defined otherwise")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -266,45 +267,187 @@ def test_leap_days():
     assert verdicts.years_before(datetime.date(2024, 2, 29), 3) == datetime.date(2021, 2, 28)
 
 
-severities = st.sampled_from(["none", "mild", "moderate", "severe"])
-accounts = st.sampled_from(["firsthand", "secondhand", "hypothetical"])
-claims = st.sampled_from(["true", "false", "unknown"])
-staffs = st.sampled_from(["accommodated", "refused", "dismissive", "none"])
-reviews_of_any_kind = st.lists(
-    st.one_of(st.just(IRRELEVANT), st.builds(review, severities, accounts, claims, staffs)),
-    min_size=1,
-    max_size=6,
+STATED = datetime.date(2026, 6, 30)
+BY_K = {25: 12, 50: 6, 100: 7, 200: 8}
+KS = list(BY_K)
+
+
+def restaurant_points(reviews, categories, faded):
+    """V2, or V3 when `faded`, in plain Python, as their owner stated them."""
+    total, n_incidents = Fraction(0), 0
+    for one in reviews:
+        firsthand = one.get("relevant") == "true" and one.get("account_type") == "firsthand"
+        worth = {"mild": 2, "moderate": 5, "severe": 15}.get(one.get("incident_severity"), 0)
+        if not firsthand or not worth:
+            continue
+        n_incidents += 1
+        worth += 5 if one.get("assurance_claim") == "true" else 0
+        worth += 3 if one.get("staff_response") == "dismissive" else 0
+        day = datetime.datetime.fromisoformat(one["date"]).date()
+        two_years, three_years = (STATED.replace(year=STATED.year - n) for n in (2, 3))
+        share = Fraction(1) if day >= two_years else Fraction(1, 2 if day >= three_years else 4)
+        total += worth * (share if faded else 1)
+    words = categories.replace(",", " ").split()
+    asian = {"Thai", "Vietnamese", "Chinese", "Asian"} & set(words)
+    return total + (2 if n_incidents and asian else 0)
+
+
+def counted_rules(reviews):
+    """V0 and V1 in plain Python, as their owner stated them."""
+    relevant = [one for one in reviews if one.get("relevant") == "true"]
+    first = [one for one in relevant if one.get("account_type") == "firsthand"]
+    told = [one.get("incident_severity") for one in first]
+    n_severe, n_moderate = told.count("severe"), told.count("moderate")
+    promised = {
+        one.get("incident_severity") for one in first if one.get("assurance_claim") == "true"
+    }
+    n_rude = sum(one.get("staff_response") in ("refused", "dismissive") for one in relevant)
+    v0 = CRITICAL if n_severe >= 2 else HIGH if n_moderate >= 2 or n_rude >= 3 else LOW
+    if n_severe >= 1 or "moderate" in promised or "severe" in promised:
+        return v0, CRITICAL
+    return v0, HIGH if n_moderate >= 1 or "mild" in promised or n_rude >= 3 else LOW
+
+
+def stated(reviews, categories, k, by_k):
+    """The verdicts of V0 to V3 on the newest K reviews; none where too few are decided."""
+    newest = sorted(reviews, key=lambda one: (one["date"], -one["place"]), reverse=True)[:k]
+    needed = {"V0": ("account_type", "incident_severity", "staff_response")}
+    found = {}
+    v0, v1 = counted_rules(newest)
+    for policy in ("V0", "V1", "V2", "V3"):
+        wanted = ("relevant", *needed.get(policy, RELEVANT))
+        n_decided = sum(
+            one.get("relevant") == "false" or all(name in one for name in wanted) for one in newest
+        )
+        points = restaurant_points(newest, categories, faded=policy == "V3")
+        critical = BY_K[k] if by_k else 8
+        by_points = CRITICAL if points >= critical else HIGH if points >= 4 else LOW
+        verdict = {"V0": v0, "V1": v1}.get(policy, by_points)
+        enough = n_decided > 0 and 10 * n_decided >= 8 * len(newest)
+        found[policy] = verdict if enough else policies.INSUFFICIENT
+    return found
+
+
+@st.composite
+def reviews_of_any_kind(draw):
+    """From 1 to 230 reviews in random order, rarely an incident, some fields a tie, as in life."""
+    random = draw(st.randoms(use_true_random=False))
+    n, rare, n_open = random.choice([1, 3, 12, 30, 60, 230]), random.choice([0.05, 0.5]), 0.02
+    firsthand = ["firsthand", "firsthand", "secondhand", "hypothetical"]
+    found = []
+    for place in range(n):
+        day = random.choice([0, 1, 365, 700, 730, 731, 1095, 1096, 1500])
+        one = {"date": str(STATED - datetime.timedelta(day)), "place": place, "relevant": "false"}
+        if random.random() < rare:
+            words = (
+                random.choice(firsthand),
+                random.choice(["none", "mild", "mild", "moderate", "severe"]),
+                random.choice(["true", "false", "unknown"]),
+                random.choice(["accommodated", "refused", "dismissive", "none", "unknown"]),
+            )
+            one |= {"relevant": "true", **dict(zip(RELEVANT, words, strict=True))}
+        for name in ("relevant", *RELEVANT):
+            if random.random() < n_open:
+                one.pop(name, None)
+        if "relevant" not in one:
+            one = {"date": one["date"], "place": place}
+        found.append(one)
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    reviews_of_any_kind(),
+    st.sampled_from(["Thai, Vegan", "Bars, Asian Fusion", "Bars", "Caucasian"]),
+    st.booleans(),
 )
-
-
-def by_hand(reviews, thai):
-    """V0, V1 and V2 in plain Python, as their owner stated them."""
-    true = [one for one in reviews if one["relevant"] == "true"]
-    first = [one for one in true if one["account_type"] == "firsthand"]
-    worst = [one["incident_severity"] for one in first]
-    assured = [one["incident_severity"] for one in first if one["assurance_claim"] == "true"]
-    rude = sum(one["staff_response"] in ("refused", "dismissive") for one in true)
-    v0 = CRITICAL if worst.count("severe") >= 2 else LOW
-    if v0 == LOW and (worst.count("moderate") >= 2 or rude >= 3):
-        v0 = HIGH
-    v1 = HIGH if "moderate" in worst or "mild" in assured or rude >= 3 else LOW
-    if "severe" in worst or {"moderate", "severe"} & set(assured):
-        v1 = CRITICAL
-    points = {"none": 0, "mild": 2, "moderate": 5, "severe": 15}
-    incidents = [one for one in first if one["incident_severity"] != "none"]
-    total = sum(points[one["incident_severity"]] for one in incidents)
-    total += 5 * sum(one["assurance_claim"] == "true" for one in incidents)
-    total += 3 * sum(one["staff_response"] == "dismissive" for one in incidents)
-    total += 2 if thai and incidents else 0
-    return v0, v1, CRITICAL if total >= 8 else HIGH if total >= 4 else LOW
-
-
-@settings(max_examples=40, deadline=None)
-@given(reviews_of_any_kind, st.booleans())
-def test_the_policies_say_what_their_owner_stated(reviews, thai):
-    """Random reviews: V0, V1 and V2 read from YAML agree with the statement in plain Python."""
-    groups = pd.DataFrame({"group": ["g"], "categories": ["Thai, Bars" if thai else "Bars"]})
-    found = verdicts.reach(*tables(reviews), groups, ALLERGY.policies).set_index("policy")
-    assert tuple(found.loc[["V0", "V1", "V2"], "verdict"]) == by_hand(reviews, thai)
+def test_the_policies_say_what_their_owner_stated(reviews, categories, by_k):
+    """Random reviews, K = 25 to 200: the four policies agree with the statement in plain Python."""
+    limits = {HIGH: {"any": 4.0}, CRITICAL: {str(k): float(n) for k, n in BY_K.items()}}
+    of_study = {
+        name: one.model_copy(update={"thresholds": limits} if by_k and one.points else {})
+        for name, one in ALLERGY.policies.items()
+    }
+    groups = pd.DataFrame({"group": ["g"], "categories": [categories]})
+    found = verdicts.reach(*tables(reviews), groups, of_study, KS)
+    for k, table in found.groupby("k"):
+        said = table.set_index("policy")["verdict"].to_dict()
+        assert said == stated(reviews, categories, k, by_k)
     assert found["verdict"].notna().all()
     assert found["simulated"].all()
+
+
+@pytest.mark.parametrize(
+    ("group", "whole", "newest"),
+    [
+        ("rest01", [LOW, CRITICAL, CRITICAL, CRITICAL, 14, 13], [LOW, CRITICAL, 12, 12]),
+        ("rest02", [LOW, CRITICAL, CRITICAL, HIGH, 17, 5.75], [LOW, LOW, 2, 2]),
+        ("rest03", [HIGH, HIGH, HIGH, HIGH, 7, 4.5], [LOW, LOW, 2, 2]),
+        ("rest04", [LOW, LOW, HIGH, HIGH, 4, 4], [LOW, LOW, 4, 4]),
+        ("rest05", [CRITICAL, CRITICAL, CRITICAL, CRITICAL, 47, 47], [CRITICAL, CRITICAL, 47, 47]),
+        ("rest06", [HIGH, HIGH, CRITICAL, HIGH, 10, 7.5], [HIGH, HIGH, 10, 7.5]),
+        ("rest07", [LOW, CRITICAL, CRITICAL, HIGH, 15, 7.5], [LOW, CRITICAL, 15, 7.5]),
+        ("rest08", [LOW, LOW, LOW, LOW, 0, 0], [LOW, LOW, 0, 0]),
+        ("rest09", [LOW, HIGH, HIGH, HIGH, 7, 7], [LOW, HIGH, 7, 7]),
+        ("rest10", [LOW, CRITICAL, CRITICAL, LOW, 15, 3.75], [LOW, CRITICAL, 15, 3.75]),
+        ("rest11", [LOW, LOW, LOW, LOW, 0, 0], [LOW, LOW, 0, 0]),
+        ("rest12", [LOW, HIGH, CRITICAL, HIGH, 9, 7.5], [LOW, HIGH, 9, 7.5]),
+    ],
+)
+def test_what_gold_implies(of_gold, group, whole, newest):
+    """With every label right the sample study has the verdicts that its README states."""
+    last, first = (of_gold[of_gold["k"].eq(k) & of_gold["group"].eq(group)] for k in (200, 25))
+    assert last["verdict"].tolist() + last["points"].dropna().tolist() == whole
+    rules, points = first["verdict"].tolist()[:2], first["points"].dropna().tolist()
+    assert rules + points == newest
+
+
+@pytest.fixture(scope="module")
+def of_gold():
+    """The verdicts on the sample study when the gold labels are the consensus."""
+    folder = Path(ALLERGY.folder)
+    gold = pd.read_csv(folder / "gold.csv", dtype="str", keep_default_na=False)
+    lines = (folder / "corpus" / "reviews.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line) for line in lines if line.endswith("}")]
+    rows = [(f"reviews/{one['review_id']}", one["restaurant_id"], one["date"]) for one in texts]
+    documents = pd.DataFrame(rows, columns=["item", "group", "date"])
+    documents = documents[documents["item"].isin(gold["item"])]
+    wide = gold.pivot(index="item", columns="field", values="value")
+    consensus = wide.reset_index().melt("item", var_name="field")
+    status = consensus["value"].notna().map({True: "decided", False: "not_applicable"})
+    consensus = consensus.assign(status=status, simulated=False)
+    documents = documents.assign(date=pd.to_datetime(documents["date"]))
+    groups = pd.read_csv(folder / "corpus" / "restaurants.csv")
+    groups = groups.rename(columns={"restaurant_id": "group"})
+    return verdicts.reach(consensus, documents, groups, ALLERGY.policies, KS)
+
+
+def test_nothing_decided_is_no_verdict_at_any_coverage():
+    """A policy that asks for no coverage says nothing where no item is decided."""
+    found = judged("V0", [{"date": "2026-06-01"}], coverage=0.0).iloc[0]
+    assert (found["verdict"], found["decided_by"]) == (policies.INSUFFICIENT, "coverage")
+
+
+def test_samples_are_nested():
+    """What K = 25 takes is the beginning of what K = 50 takes, and so on."""
+    reviews = [review("severe", date=f"2026-0{n % 5 + 1}-01") for n in range(70)]
+    found = judged("V1", reviews, ks=[5, 10, 15])
+    taken = [json.loads(text)[0]["items"] for text in found["evidence"]]
+    assert taken[2][:10] == taken[1]
+    assert taken[1][:5] == taken[0]
+
+
+def test_corrections_are_counted():
+    """A verdict says on how many of its items people corrected a field that its policy uses."""
+    consensus, documents = tables([SEVERE, MILD, MILD])
+    corrected = consensus["field"].eq("assurance_claim") & consensus["item"].ne("g/000")
+    groups = pd.DataFrame({"group": ["g"], "categories": ["Bars"]})
+    found = verdicts.reach(
+        consensus.assign(corrected=corrected), documents, groups, ALLERGY.policies
+    )
+    assert found.set_index("policy")["n_corrected"].to_dict() == {
+        "V0": 0,
+        "V1": 2,
+        "V2": 2,
+        "V3": 2,
+    }

@@ -172,7 +172,8 @@ def test_a_ledger_that_is_deleted_with_its_traces_pays_all_again(make_run, endpo
     """The whole way: all lines are run twice, by the service's own book."""
     before, run = judge.look(endpoint), make_run()
     sending.finish(run, sending.service_at(endpoint))
-    run.path("ledger.sqlite").unlink()
+    for path in run.folder.glob("ledger*.sqlite"):
+        path.unlink()
     for name in ("shards", "outcomes"):
         shutil.rmtree(run.path(name))
     assert dispatch.status(run).n_to_send == 6
