@@ -243,7 +243,8 @@ def _query(
         found.create_view("outcomes")
         for name, table in (tables or {}).items():
             connection.register(name, table)
-        return connection.execute(query, given).df()
+        found = connection.sql(query, params=given).to_arrow_table()
+    return found.to_pandas(types_mapper={pyarrow.int64(): pd.Int64Dtype()}.get)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -208,7 +208,7 @@ def _working(run: Run, to: Service, max_usd: float) -> Iterator[_Held]:
             yield _Held(book, run_id, hold)
         except BaseException:
             # What went wrong is what people have to read: nothing that follows from it hides it.
-            with contextlib.suppress(OSError, sqlite3.Error):
+            with contextlib.suppress(OSError, ledger.Error):
                 _leave(run, book, last)
             raise
         _leave(run, book, last)

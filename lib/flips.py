@@ -51,11 +51,11 @@ def find(
     """
     used = {name for policy in study.policies.values() for name in policy.uses}
     fields = {name: field for name, field in study.fields.items() if name in used}
-    if not fields:
-        return pd.DataFrame(columns=COLUMNS)
     items = verdicts.items_of(documents, decided)
     votes = pd.read_parquet(votes) if isinstance(votes, Path) else votes
     votes = votes[votes["field"].isin(used) & votes["item"].isin(items["item"])]
+    if votes.empty:
+        return pd.DataFrame(columns=COLUMNS)
     ids, patterns = variants.patterns_of(votes, decided, fields, study)
     items["pattern"] = items["item"].map(ids)
     changes = variants.changes_of(patterns, fields, study)
@@ -65,6 +65,7 @@ def find(
         for sample in verdicts.samples(policy, items, groups, study.k):
             rows += _flipped(policy, sample, lines)
     found = pd.DataFrame(rows, columns=[*_VERDICT, "new_verdict", "place", "change"])
+    found = found.astype({"place": "int64", "change": "int64"})
     return _with_votes(found, changes, items, votes, fields, study)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # planned > uploading > uploaded > submitting > submitted > collected. A shard that never became a
 # batch may be released: its lines are free to be planned anew.
 OPEN_STATES = ("planned", "uploading", "uploaded", "submitting", "submitted")
+Error = sqlite3.Error
 _ID = "(SELECT id FROM shards WHERE shard = ?)"
 
 

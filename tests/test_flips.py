@@ -296,3 +296,15 @@ def test_votes_from_a_file(tmp_path):
     pd.testing.assert_frame_equal(found, flips.find(votes, decided, documents, GROUPS, study))
     bare = study.model_copy(update={"policies": {}})
     assert list(flips.find(votes, decided, documents, GROUPS, bare)) == flips.COLUMNS
+
+
+def test_verdicts_that_nothing_can_flip():
+    """Nine calm reviews in one voice: no single vote matters, and every verdict says so."""
+    answers = {f"i{n}": CALM for n in range(9)}
+    places = dict.fromkeys(answers, ("g", "2026-06-01"))
+    found, reached = found_in(study_of(ks=(9,), of=[RULES]), answers, places)
+    assert list(found) == flips.COLUMNS
+    assert found.empty
+    table = flips.fragile(found, reached)
+    assert len(table) == len(reached)
+    assert table["n_flips"].eq(0).all()

@@ -101,8 +101,8 @@ def test_sample_studies(name, panel):
 
 
 KNOWN_FIELD = (
-    "Known: attributes, combine, default, description, maximum, minimum, ordered, prefer, threshold, "
-    "type, values, when."
+    "Known: attributes, combine, default, description, maximum, minimum, ordered, prefer, "
+    "threshold, type, values, when."
 )
 
 

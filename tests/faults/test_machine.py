@@ -28,7 +28,7 @@ from lib.wanted import wanted
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 MODEL = "gpt-6-luna"
 LINE_USD = 0.25  # at most, for each line: a power of two, so that sums are exact
-BUDGET_USD = 5.0
+BUDGET_USD = 1.5
 STATUS = {"busy": (429, "rate_limit_exceeded"), "bad": (400, "invalid_value")}
 ENDS = st.sampled_from(
     ["valid", "missing", "expired", "cancelled", "busy", "bad", "empty", "invalid", "refused"]

@@ -17,6 +17,9 @@ ROWS = [*test_table_service.TABLE, *test_table_documents.TABLE, *test_table_outp
 # Faults whose test needs what another module of tests has.
 ELSEWHERE = {
     "H01": [("faults/test_disk_full.py", "test_a_full_disk_is_said_and_recovered_from")],
+    "H07": [
+        ("faults/test_signals.py", "test_notebooks_whose_kernel_and_runner_are_killed_end_well")
+    ],
     "H14": [
         ("test_schedule.py", "test_the_line_goes_on_until_the_run_is_done_and_removes_itself"),
         ("test_schedule.py", "test_a_deleted_run_takes_its_entry_along"),

@@ -284,7 +284,10 @@ HOURS = {
 
 
 PLACES = ["stuck_finalizing", "create_answer_lost", "rate_limited"]
-JUMPS = [*(("H08", fault) for fault in PLACES), *zip(list(HOURS)[1:], [*PLACES, PLACES[1]])]
+JUMPS = [
+    *(("H08", fault) for fault in PLACES),
+    *zip(list(HOURS)[1:], [*PLACES, PLACES[1]], strict=True),
+]
 
 
 @pytest.mark.parametrize(("name", "fault"), JUMPS)

@@ -29,8 +29,9 @@ class Row(NamedTuple):
     """A fault: its number, the switches that cause it, and how it must end.
 
     `state` and `says` are what the run tells while the fault lasts. When it is gone: the state,
-    how many of the 6 requests are valid and left for review, how many lines the service ran, and
-    how many batches stand as lost with what they may have cost.
+    how many of the 6 requests are valid and left for review, how many lines the service ran, how
+    many batches stand as lost with what they may have cost, and how many lines that ran no file
+    has.
     """
 
     number: str
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     n_left: int = 0
     n_ran: int = 6
     n_lost: int = 0
+    n_unseen: int = 0
     study: dict = {}
 
 
@@ -121,7 +123,7 @@ TABLE = [
     ),
     Row("A23", {"fails_validation": {"lines": 2, "count": 1}}, "done", study=HALF, **REST),
     Row("A24", {"queue_full": {}}, says="Enqueued token limit reached"),
-    Row("A24", {"queue_limit": {"tokens": 400}}, says="Enqueued token limit reached"),
+    Row("A24", {"queue_limit": {"tokens": 400}}, "done"),
     Row("A25", {"all_lines_refused": {}}, "stopped", "model_not_found"),
     Row("A26", {"expires_early": {"count": 1}}, "done"),
     Row("A27", {"cancels_itself": {"count": 1}}, "done"),
@@ -130,6 +132,7 @@ TABLE = [
     Row("A29", {"counts_backwards": {"by": 3}}, "done"),
     Row("A30", {"counts_wrong": {"by": 2}}, "done"),
     Row("A30", {"counts_wrong": {"by": -2}}, "done"),
+    Row("A30", {"lines_missing": {}}, "done", n_ran=7, n_unseen=1),
     Row("A31", {"list_lags": {"seconds": 500}, "create_answer_lost": {"count": 1}}, "done"),
     Row("A31", {"list_lags": {"seconds": 500}, "upload_answer_lost": {"count": 1}}, "done"),
     Row("A32", {"content_cut": {"bytes": 700}}, says=NO_ANSWER),
@@ -140,6 +143,12 @@ TABLE = [
     Row("A32", {"content_gone": {}}, says="answered 404"),
     Row("A33", DOUBLE, n_lost=1),
     Row("A36", {"created_early": {}, "create_answer_lost": {"count": 1}}, "done"),
+    # Faults of the model's output that the service can cause by itself.
+    Row("M03", {"lines_null_content": {}}, "done", n_ran=7),
+    Row("M15", {"lines_foreign": {}}, "done"),
+    Row("M17", {"lines_doubled": {}}, "done"),
+    # The second line of the service says nothing that the fields accept: the first one counts.
+    Row("M18", {"lines_contradict": {}}, "done"),
 ]
 
 
@@ -174,11 +183,11 @@ def lived_through(row, run, to, service):
     return progress
 
 
-def ended(service, run, before):
+def ended(service, run, before, n_unseen=0):
     """The same command, when the cause is gone; gives how it ended: state and counts."""
     progress = dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, hours=4)
     found = (progress.state, progress.n_valid, progress.n_left)
-    return (*found, *hurried.check(service, run, before, progress))
+    return (*found, *hurried.check(service, run, before, progress, n_unseen))
 
 
 DONE = ("done", 6, 0, 6, 0)
@@ -198,7 +207,7 @@ def test_a_fault_of_the_service_ends_as_the_table_says(row, service, make_run):
                 assert dispatch.advance(run, to, hurried.MAX_USD).state == "waiting"
         later(2)
         expected = (row.end, row.n_valid, row.n_left, row.n_ran, row.n_lost)
-        assert ended(service, run, before) == expected
+        assert ended(service, run, before, row.n_unseen) == expected
 
 
 @contextlib.contextmanager
