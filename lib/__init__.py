@@ -11,7 +11,7 @@ Imports point downward only:
              outlook  answers  results  dialect  votes  weights  tally  averages  consensus
              counting  agreement  alpha  inference  entities  gold  prevalence  corrections  advice
              judging  verdicts  evidence  variants  flips
-    ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder  study  runs
-             services
+    ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder  study
+             runs  services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

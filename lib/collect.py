@@ -243,7 +243,7 @@ def _query(
         found.create_view("outcomes")
         for name, table in (tables or {}).items():
             connection.register(name, table)
-        found = connection.sql(query, params=given).to_arrow_table()
+        found = connection.sql(query, params=given or None).to_arrow_table()
     return found.to_pandas(types_mapper={pyarrow.int64(): pd.Int64Dtype()}.get)
 
 

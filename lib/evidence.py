@@ -58,6 +58,20 @@ def behind(
     return table.assign(**flags).join(words)[COLUMNS]
 
 
+def behind_first(
+    ranked: pd.DataFrame,
+    decided: pd.DataFrame,
+    documents: pd.DataFrame,
+    groups: pd.DataFrame,
+    votes: pd.DataFrame,
+    study: Study,
+) -> pd.DataFrame:
+    """What stands `behind` the first of some verdicts; nothing where there is none."""
+    if ranked.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    return behind(ranked.iloc[0], decided, documents, groups, votes, study)
+
+
 def quotes(
     votes: pd.DataFrame, documents: pd.DataFrame, study: Study, items: Collection[str]
 ) -> pd.DataFrame:

@@ -135,13 +135,14 @@ def release(connection: sqlite3.Connection, shard: str, old: str, why: str) -> N
 
 
 def observe(connection: sqlite3.Connection, shard: str, **facts: object) -> None:
-    """Record what the service says of a submitted shard; only news is written."""
+    """Record what the service says of a submitted shard; only news, and counts are no event."""
     held = connection.execute("SELECT * FROM shards WHERE shard = ?", (shard,)).fetchone()
     news = {name: value for name, value in facts.items() if held[name] != value}
     if news:
         with writing(connection):
             _change(connection, shard, "submitted", news)
-            _note(connection, "observed", shard, news)
+            if news.keys() - {"n_completed", "n_failed"}:
+                _note(connection, "observed", shard, news)
 
 
 def note(connection: sqlite3.Connection, kind: str, shard: str | None, **detail: object) -> None:

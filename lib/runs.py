@@ -76,6 +76,7 @@ MADE_IN = {
     "entities": "05_aggregate_votes",
     "index": "05_aggregate_votes",
     "verdicts": "06_reach_verdicts",
+    "flips": "06_reach_verdicts",
 }
 
 

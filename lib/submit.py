@@ -116,9 +116,11 @@ def _withdraw(
             push.release(step, shard, "its requests have changed since it was planned")
         elif shard["model"] not in verdicts:
             push.release(step, shard, "the study asks its model no more")
+        elif queues.is_paused([shard]):
+            continue
         elif verdicts[shard["model"]].state == "canary" and shard["purpose"] != "canary":
             push.release(step, shard, "its model has to pass a canary first")
-        elif shard["n_requests"] > 1 and not queues.is_paused([shard]):
+        elif shard["n_requests"] > 1:
             window = queues.window_tokens(step.run, step.book, shard["model"])
             bounds = _bounds(step, shard["model"], window)
             if (

@@ -269,6 +269,33 @@ def test_what_may_be_sent_again(raw, again):
     assert answers.retryable(table).tolist() == [again]
 
 
+@pytest.mark.parametrize(
+    ("raw", "blocked", "account"),
+    [
+        (refused(401, "invalid_api_key"), True, True),
+        (refused(402), True, True),
+        (refused(403), True, False),
+        (refused(403, "model_not_found"), True, False),
+        (refused(404, "model_not_found"), True, False),
+        (refused(429, "insufficient_quota"), True, True),
+        (whole(None, {"code": "billing_hard_limit_reached"}), True, True),
+        (refused(500, "model_not_found"), True, False),
+        (refused(429, "rate_limit_exceeded"), False, False),
+        (refused(400, "unsupported_parameter"), False, False),
+        (refused(404), False, False),
+        (whole(None, {"code": "batch_expired"}), False, False),
+        (line(), False, False),
+        (line(None, refusal="No."), False, False),
+    ],
+)
+def test_what_the_account_is_the_cause_of(raw, blocked, account):
+    """No key, no credit, no access: neither the service's fault nor the question's."""
+    table, _ = outcomes_of(sent("q1"), [raw])
+    assert answers.blocked(table).tolist() == [blocked]
+    assert (answers.blames_account(table) & answers.blocked(table)).tolist() == [account]
+    assert not (answers.blocked(table) & answers.retryable(table)).any()
+
+
 def test_error_keeps_its_words():
     """An HTTP error stands in the body while `error` is null; code and message are kept."""
     row, _ = only(refused(400, "unsupported_value", "temperature", "Only 1."))

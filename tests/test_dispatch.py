@@ -1,5 +1,6 @@
 """The whole loop against a local Batch API over HTTP; the service's own book says what was paid."""
 
+import json
 import math
 import sqlite3
 
@@ -42,6 +43,47 @@ def test_a_finished_run_makes_no_further_batch(make_run, endpoint):
         progress = dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
     assert progress.state == "done"
     assert asked == []
+
+
+def test_a_step_that_finds_nothing_new_asks_for_the_batches_alone(make_run, endpoint):
+    """With all in flight, each command looks once at each batch: no listing, no planning."""
+    run, asked = make_run(), []
+
+    def look(method, path):
+        asked.append((method, path.rpartition("/")[0]))
+        shown = {"status": "in_progress", "output_file_id": None, "error_file_id": None}
+        return (lambda batch: {**batch, **shown}) if "/batches/" in path else None
+
+    with sending.spoiled(endpoint, look) as url:
+        to = sending.service_at(endpoint, url)
+        first = [dispatch.advance(run, to, 0.0) for _ in range(2)][-1]
+        asked.clear()
+        again = [dispatch.advance(run, to, 0.0) for _ in range(3)]
+    assert again == [first] * 3
+    assert asked == [("GET", "/v1/batches")] * 3
+    assert sending.finish(run, sending.service_at(endpoint)).n_valid == 6
+
+
+def test_the_budget_that_was_given_last_is_remembered(make_run, endpoint):
+    """No budget is no new one; a run that was never given one has none."""
+    run, to = make_run(), sending.service_at(endpoint)
+    assert dispatch.approved_usd(run) == 0.0
+    for max_usd in (2.0, 0.5, 0.0):
+        dispatch.advance(run, to, max_usd)
+    assert dispatch.approved_usd(run) == 0.5
+
+
+def test_events_are_written_out_for_people(make_run, endpoint):
+    """A line of JSON an event, when a process lets go of the run and something has happened."""
+    run, to = make_run(), sending.service_at(endpoint)
+    sending.finish(run, to)
+    path = run.path("events.jsonl")
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [event["kind"] for event in events][:3] == ["planned", "uploading", "uploaded"]
+    assert events[-1].keys() >= {"at", "kind", "shard", "settled_usd"}
+    path.unlink()
+    dispatch.advance(run, to, 0.0)
+    assert not path.exists()
 
 
 def test_a_second_run_of_the_same_study_pays_nothing(make_run, endpoint):

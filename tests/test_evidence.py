@@ -1,8 +1,8 @@
 """Evidence: from a verdict down to the items, the votes and the quotes."""
 
+import making
 import pandas as pd
 
-import making
 from lib import consensus, evidence, policies, verdicts, votes
 
 FIELDS = {

@@ -116,7 +116,7 @@ AT_WORK = {
     "pydantic": ["fields", "models/reading", "parts", "policies", "services", "study"],
     "python_multipart": [APART],
     "sentencex": ["corpus/texts"],
-    "sqlite3": ["corpus/loading", "ledger", "sent", "versions", APART],
+    "sqlite3": ["check", "corpus/loading", "ledger", "sent", "versions", APART],
     "starlette": [APART],
     "tiktoken": ["tokens"],
     "toktok": ["tokens", APART],

@@ -146,12 +146,14 @@ def test_no_plan_passes_the_budget(tmp_path_factory, reserves, max_usd):
 
 
 def test_only_news_is_observed(book):
-    """The same status seen again is no event."""
+    """The same status seen again is no event, nor are counts that grow at every look."""
     planned(book)
     ledger.move(book, "s1", "planned", "submitted")
     for _ in range(3):
         ledger.observe(book, "s1", status="in_progress", n_completed=1)
+    ledger.observe(book, "s1", status="in_progress", n_completed=2)
     assert ledger.events(book)["kind"].tolist().count("observed") == 1
+    assert ledger.shards(book)[0]["n_completed"] == 2
 
 
 def test_a_fact_is_bound_once_or_again(book):

@@ -44,7 +44,7 @@ LENIENT = [name for name, shape in SHAPES.items() if shape.get("max_failure_shar
 FAULTY_SHARE = 0.7
 MAX_USD = 1.0  # of simulated money: half of the runs believe that it is real
 MAX_KILLS, MAX_CALM = 12, 8
-CALM = {"kill_after": 8.0}  # what hangs so long is not coming back
+CALM = {"kill_after": 60.0}  # what hangs so long is not coming back
 LONGEST_LIFE = 0.25  # seconds, and more for each command; nobody killed, a run takes twice that
 
 
@@ -88,7 +88,7 @@ def disturb(at, seed):
     if fault:
         judge.switch(at.endpoint, chance.randrange(1 << 30), **{fault: FAULTS[fault]})
     with reading.Reader(run.folder) as reader:
-        ends = _kill_until_done(at, at.command(run, hours=0.2, max_usd=max_usd), chance)
+        ends = _kill_until_done(at, at.command(run, max_usd=max_usd), chance)
     judge.switch(at.endpoint)
     more = {"results": results, "readings": reader.readings, "max_usd": MAX_USD}
     found = killing.judged_again(at, run, before, ends, **more)
@@ -103,11 +103,11 @@ def _kill_until_done(at, command, chance):
     """The ends of one command, given again and again until it is done."""
     ends = []
     while len(ends) < MAX_KILLS + MAX_CALM:
-        is_killed = len(ends) < MAX_KILLS
         if len(ends) > MAX_KILLS:
             judge.switch(at.endpoint)
         life = chance.uniform(0.0, LONGEST_LIFE * (1 + len(ends) / 8))
-        more = {"kill_after": life} if is_killed else CALM
+        more = {"kill_after": life} if len(ends) < MAX_KILLS else CALM
+        more |= {"hours": 0.2 if len(ends) <= MAX_KILLS else 2.0}
         ends += at.ask({**command, **more})
         if ends[-1]["code"] == 0:
             break

@@ -182,9 +182,8 @@ def judged(at, run, before, ends, **more):
 
 
 def judged_again(at, run, before, ends, **more):
-    """The violations after the same command once more, which must not pay for anything."""
-    middle = judge.look(at.endpoint)
-    more_ends = at.ask(at.command(run))
-    return judged(
-        at, run, before, [*ends, *more_ends], again=judge.since(middle, at.endpoint), **more
-    )
+    """The violations after the same command once more: a run that was done pays for nothing."""
+    middle, is_done = judge.look(at.endpoint), ends[-1]["code"] == judge.DONE
+    ends = [*ends, *at.ask(at.command(run))]
+    again = judge.since(middle, at.endpoint) if is_done else None
+    return judged(at, run, before, ends, again=again, **more)

@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pyarrow.parquet
@@ -32,7 +33,7 @@ def fault_in(path):
             return f"{path.name} is cut"
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
+    except (ValueError, OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         return f"{path.name} is not whole: {error}"
     return None
 
@@ -65,9 +66,16 @@ class Reader(threading.Thread):
             self.look()
             time.sleep(self.pause_seconds)
 
+    def _paths(self):
+        """What lies there now; a folder that goes away meanwhile is looked at the next time."""
+        try:
+            return [*self.folder.rglob("*")]
+        except FileNotFoundError:
+            return []
+
     def look(self):
         """Read what is new."""
-        for path in self.folder.rglob("*"):
+        for path in self._paths():
             try:
                 stat = path.stat()
             except FileNotFoundError:

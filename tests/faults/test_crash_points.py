@@ -105,6 +105,13 @@ def doubled(at, run):
     return []
 
 
+def refused(at, run):
+    """The first create is refused for good."""
+    refusal = {"count": 1, "only": ["create"]}
+    judge.switch(at.endpoint, unsupported_parameter=refusal)
+    return []
+
+
 def older_ledger(at, run):
     """The ledger is put back as it was before a batch was made."""
     ends = at.ask(at.command(run, crash="shard planned:1"))
@@ -121,6 +128,7 @@ RECOVERIES = {
     "a batch whose answer was lost": lost_answer("create answered:1"),
     "a batch that was not made": lost_answer("create intended:1"),
     "a batch made twice": doubled,
+    "a batch that was refused": refused,
     "a ledger of yesterday": older_ledger,
 }
 
@@ -131,8 +139,9 @@ def test_a_kill_at_any_hit_of_a_recovery_costs_nothing(places, jobs):
     for prepare in RECOVERIES.values():
         ends, broken = crash(places[0], "one shard", prepare=prepare)
         assert broken == []
-        rare = [place for place in ends[-1]["passed"] if place not in usual]
-        work += [(prepare, one) for one in hits(rare)]
+        for end in ends:
+            rare = [place for place in end["passed"] if place not in usual]
+            work += [(prepare, one) for one in hits(rare)]
     broken = all_broken(
         places, work, lambda at, job: crash(at, "one shard", job[1], prepare=job[0])
     )
