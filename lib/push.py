@@ -56,8 +56,7 @@ def _step_back(step: Step, shard: dict[str, Any], error: ServiceError) -> None:
     before = "planned" if shard["state"] == "uploading" else "uploaded"
     _move(step.book, shard, shard["state"], before, **facts, error=str(error))
     if before == "uploaded" and error.final and not for_all and error.status != 403:
-        service.delete_file(step.to, shard["file_id"])
-        crash_point("refused file deleted")
+        reconcile.give_up_file(step.book, step.to, shard)
         _move(step.book, shard, "uploaded", "planned", file_id=None)
 
 
@@ -80,6 +79,6 @@ def _sha256(path: Path) -> str:
 def release(step: Step, shard: dict[str, Any], why: str) -> None:
     """Give up a shard that is no batch yet: its lines, its money and its files are free again."""
     if shard["file_id"]:
-        service.delete_file(step.to, shard["file_id"])
+        reconcile.give_up_file(step.book, step.to, shard)
     ledger.release(step.book, shard["shard"], shard["state"], why)
     step.run.path("shards").joinpath(shard["file"]).unlink(missing_ok=True)

@@ -94,6 +94,13 @@ def double(
     crash_point("double cancelled")
 
 
+def give_up_file(book: sqlite3.Connection, to: Service, shard: dict[str, Any]) -> None:
+    """Delete the upload of a shard; recorded first, lest its absence pass for another project."""
+    ledger.note(book, "fence", shard["shard"], fenced_file_id=shard["file_id"])
+    service.delete_file(to, shard["file_id"])
+    crash_point("file deleted")
+
+
 def batches(to: Service) -> dict[str, dict[str, Any]]:
     """Every batch that the service lists, by id. Raises ServiceError where it lists none.
 
@@ -212,9 +219,7 @@ def _free(book: sqlite3.Connection, to: Service) -> None:
     for shard in ledger.shards(book, "uploading"):
         ledger.move(book, shard["shard"], "uploading", "planned")
     for shard in ledger.shards(book, "submitting"):
-        ledger.note(book, "fence", shard["shard"], fenced_file_id=shard["file_id"])
-        service.delete_file(to, shard["file_id"])
-        crash_point("file deleted")
+        give_up_file(book, to, shard)
         ledger.move(book, shard["shard"], "submitting", "planned", file_id=None)
 
 

@@ -1,99 +1,13 @@
 """Answers: whatever a service or model writes, every request ends in exactly one named outcome."""
 
-import gzip
 import io
-import itertools
 import json
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from lines import CONTENT, GOOD, line, only, outcomes_of, refused, sent, whole
 
-from lib import answers, models, results
-from lib.study import Field
-
-LUNA = models.facts("gpt-6-luna")
-WORDS = {"calm": {"description": "-"}, "angry": {"description": "-"}}
-FIELDS = {
-    "mood": Field.model_validate({"description": "-", "values": WORDS}),
-    "loud": Field.model_validate({"description": "-", "type": "boolean"}),
-    "score": Field.model_validate({"description": "-", "type": "number", "maximum": 9.0}),
-    "who": Field.model_validate({"description": "-", "type": "entities"}),
-}
-GOOD = {"mood": "calm", "loud": True, "score": 3, "who": [{"name": "Ann"}]}
-CONTENT = json.dumps(GOOD)
-USAGE = {
-    "prompt_tokens": 1000,
-    "completion_tokens": 200,
-    "prompt_tokens_details": {"cached_tokens": 400},
-    "completion_tokens_details": {"reasoning_tokens": 64},
-}
-NAMED = {
-    "valid",
-    "empty",
-    "truncated",
-    "refused",
-    "malformed",
-    "invalid",
-    "failed",
-    "missing",
-    "expired",
-    "cancelled",
-}
-
-
-def sent(*names):
-    """What the ledger says was sent."""
-    keys = [f"k{name}" for name in names]
-    return pd.DataFrame({"custom_id": list(names), "key": keys, "attempt": 0}, dtype="object")
-
-
-def line(content=CONTENT, name="q1", *, reason="stop", usage=None, **message):
-    """A line of an output file."""
-    said = {"role": "assistant", "content": content, "refusal": None, **message}
-    body = {
-        "model": "gpt-6-luna-2026-09-01",
-        "choices": [{"index": 0, "message": said, "finish_reason": reason}],
-        "usage": USAGE if usage is None else usage,
-        "system_fingerprint": "fp_1",
-    }
-    return whole({"status_code": 200, "request_id": "r", "body": body}, None, name)
-
-
-def whole(response, error, name="q1"):
-    """A line of either file."""
-    said = {"id": "batch_req_1", "custom_id": name, "response": response, "error": error}
-    return json.dumps(said).encode()
-
-
-def refused(status, code=None, param=None, message="No.", name="q1"):
-    """A line of an error file for a request that was answered with an HTTP error."""
-    error = {"message": message, "type": "t", "param": param, "code": code}
-    return whole({"status_code": status, "request_id": "r", "body": {"error": error}}, None, name)
-
-
-def outcomes_of(asked, raw):
-    """The rows that lines give, in the order of what was asked, and the number of strange ones."""
-    settled = set()
-    while True:
-        tally = results.Tally()
-        sent = asked.itertuples(index=False, name=None)
-        rows = list(results.rows(sent, raw, FIELDS, LUNA, tally, settled))
-        if not tally.torn:
-            break
-        assert not tally.torn & settled
-        settled |= tally.torn
-    assert tally.n_missing == sum(row["outcome"] == "missing" for row in rows)
-    rows.sort(key=lambda row: asked["custom_id"].tolist().index(row["custom_id"]))
-    return pd.DataFrame(rows, columns=[*answers.missing(""), *ADDED]), tally.n_strange
-
-
-def only(*raw):
-    """The row that these lines give for q1, and the number of strange lines."""
-    table, n_strange = outcomes_of(sent("q1"), raw)
-    assert len(table) == 1
-    return table.iloc[0], n_strange
+from lib import answers
 
 
 def deep(n):
@@ -101,7 +15,6 @@ def deep(n):
     return "[" * n + "]" * n
 
 
-ADDED = ["key", "attempt", "model", "spend_usd"]
 LONE = chr(0xD800)
 HOSTILE = [
     ("", "empty"),
@@ -342,107 +255,3 @@ def test_simulated_answers_are_marked():
     """The built-in annotators sign their answers, and the mark is kept."""
     assert not only(line())[0]["simulated"]
     assert only(line().replace(b"fp_1", b"fp_simulated_2"))[0]["simulated"]
-
-
-OTHER = json.dumps({**GOOD, "mood": "angry"})
-
-
-@pytest.mark.parametrize(
-    ("raw", "outcome"),
-    [
-        ([line(), line()], "valid"),
-        ([line(), refused(500)], "valid"),
-        ([line("{"), line(), refused(500)], "valid"),
-        ([line(), line(OTHER)], "invalid"),
-        ([line(), line(OTHER), line()], "invalid"),
-        ([refused(500), whole(None, {"code": "batch_expired"})], None),
-        ([line(""), line("{")], None),
-    ],
-)
-def test_several_lines_about_one_request(raw, outcome):
-    """Repeated lines count once, contradictions are invalid, and the order never matters."""
-    rows = [only(*order)[0].to_dict() for order in itertools.permutations(raw)]
-    assert all(row == rows[0] for row in rows)
-    assert outcome in (None, rows[0]["outcome"])
-    if rows[0]["message"] and "different" in rows[0]["message"]:
-        assert rows[0]["message"] == "2 different answers to one request"
-
-
-def test_both_files_make_one_account():
-    """Output lines, error lines and requests without a line: 2 + 1 + 1 of 4 sent."""
-    raw = [line(name="q2"), refused(400, name="q3"), line("", "q1"), line(name="q99")]
-    table, n_strange = outcomes_of(sent("q1", "q2", "q3", "q4"), raw)
-    assert table["outcome"].tolist() == ["empty", "valid", "failed", "missing"]
-    assert table["key"].tolist() == ["kq1", "kq2", "kq3", "kq4"]
-    assert n_strange == 1
-
-
-def test_nothing_sent():
-    """An empty batch gives an empty account, and its lines are strange."""
-    table, n_strange = outcomes_of(sent(), [line()])
-    assert (len(table), n_strange) == (0, 1)
-
-
-def test_lines_end_at_newlines_alone(tmp_path):
-    """U+2028, U+2029 and U+0085 do not cut a line; CR LF ends and a cut last line are read."""
-    texts = ["a\u2028b", "c\u2029d", "e\u0085f", "g\x0bh\x0ci"]
-    said = [json.dumps({"t": text}, ensure_ascii=False).encode() for text in texts]
-    path = tmp_path / "answers.jsonl.gz"
-    path.write_bytes(
-        gzip.compress(said[0] + b"\n" + said[1] + b"\r\n\n" + said[2] + b"\n" + said[3])
-    )
-    assert list(results.lines(path)) == [said[0], said[1], b"", said[2], said[3]]
-
-
-def test_a_huge_line_is_passed_over(tmp_path):
-    """A line beyond the bound does not fill the memory, and its neighbours are read."""
-    size = results.MAX_LINE_BYTES
-    huge = b"x" * (2 * size + 5)
-    path = tmp_path / "answers.jsonl.gz"
-    with gzip.open(path, "wb", 1) as file:
-        file.write(line() + b"\n" + huge + b"\n" + line(name="q2") + b"\n" + b"y" * size)
-    found = list(results.lines(path))
-    assert [len(one) < 1000 for one in found] == [True] * 4
-    table, n_strange = outcomes_of(sent("q1", "q2"), found)
-    assert (table["outcome"].tolist(), n_strange) == (["valid", "valid"], 2)
-
-
-MEMBERS = "custom_id response error body choices message content usage status_code code refusal"
-MEMBERS = f"{MEMBERS} finish_reason prompt_tokens mood who".split()
-NAMES = st.text(max_size=5) | st.sampled_from(MEMBERS)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
-    max_leaves=12,
-)
-LINES = st.one_of(
-    st.binary(max_size=60),
-    JSON.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
-    st.builds(lambda value, n: whole(value, None, f"q{n}"), JSON, st.integers(0, 3)),
-    st.builds(lambda value, n: whole(None, value, f"q{n}"), JSON, st.integers(0, 3)),
-    st.builds(lambda value, n: line(value, f"q{n}"), JSON, st.integers(0, 3)),
-    st.builds(lambda value, n: line(json.dumps(value), f"q{n}"), JSON, st.integers(0, 3)),
-    st.builds(lambda value: line(usage=value), JSON),
-    st.builds(
-        lambda at, byte: line()[:at] + byte + line()[at + 1 :],
-        st.integers(0, 400),
-        st.binary(max_size=2),
-    ),
-)
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.lists(LINES, max_size=6), st.randoms())
-def test_every_request_has_one_outcome(raw, random):
-    """Nothing raises, and each request sent has one named outcome, in any order of lines."""
-    asked = sent("q0", "q1", "q2")
-    table, n_strange = outcomes_of(asked, raw)
-    assert table["custom_id"].tolist() == ["q0", "q1", "q2"]
-    assert set(table["outcome"]) <= NAMED
-    assert 0 <= n_strange <= len(raw)
-    assert (table["spend_usd"] >= 0).all()
-    table["content"].dropna().map(str.encode)
-    shuffled = random.sample(raw, len(raw))
-    again, n_again = outcomes_of(asked, shuffled)
-    pd.testing.assert_frame_equal(again, table)
-    assert n_again == n_strange

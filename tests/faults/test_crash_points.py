@@ -106,7 +106,7 @@ def doubled(at, run):
 
 
 def refused(at, run):
-    """The first create is refused for good."""
+    """The first create is refused for good, and its upload is deleted."""
     refusal = {"count": 1, "only": ["create"]}
     judge.switch(at.endpoint, unsupported_parameter=refusal)
     return []

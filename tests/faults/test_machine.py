@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lib import clock, ledger, prompts, reconcile
-from lib.errors import AccountingError, BudgetError
+from lib.errors import AccountingError, BudgetError, VotebookError
 from lib.wanted import wanted
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -129,7 +129,9 @@ class Machine(RuleBasedStateMachine):
                 left = iter(range(n))
                 self.book.set_progress_handler(lambda: next(left, None) is None, 1)
             write()
-        except (Crash, sqlite3.OperationalError):
+        except (Crash, sqlite3.OperationalError, VotebookError) as error:
+            if isinstance(error, VotebookError) and "cannot be written" not in str(error):
+                raise
             self.open()
             if self.held() != before:  # the write was whole before it was cut
                 apply()
@@ -449,6 +451,7 @@ Machine.TestCase.settings = settings(
     deadline=None,
     database=None,
     print_blob=True,
+    report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
