@@ -3,6 +3,7 @@
     python -m benchmarks.simulation                 # 1,000 courses, judged
     python -m benchmarks.simulation --course 123    # one course again, with all that happened
     python -m benchmarks.simulation --pacing        # makespans of four kinds of services
+    python -m benchmarks.simulation --machine 20000 # the state machine of the ledger
 
 The harness is that of tests/faults. A course that breaks a rule is printed with its seed.
 """
@@ -24,6 +25,8 @@ import courses  # noqa: E402 - found by the line above
 import pytest  # noqa: E402
 import sending  # noqa: E402
 import simulated  # noqa: E402
+import test_machine  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from lib import clock, dispatch, runs  # noqa: E402
 
@@ -44,7 +47,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--pacing", action="store_true", help="makespans instead of courses")
     parser.add_argument("--times", type=int, default=3, help="makespans: seeds each (3)")
     parser.add_argument("--lines", type=int, default=N_LINES, help=f"makespans: lines ({N_LINES})")
+    parser.add_argument("--machine", type=int, help="examples of the ledger's state machine")
     given = parser.parse_args([] if words is None else words)
+    if given.machine:
+        play(given.machine)
+        return
     with tempfile.TemporaryDirectory(dir=courses.shm(), prefix="vb-simulation-") as folder:
         if given.pacing:
             pace(Path(folder), given.times, given.lines)
@@ -57,6 +64,14 @@ def main(words: Sequence[str] | None = None) -> None:
             n_broken = drive_all(studies, range(given.first, given.first + given.courses))
     if n_broken:
         raise SystemExit(1)
+
+
+def play(n_examples: int) -> None:
+    """Play the state machine over ledger and `wanted`; a failure prints its steps."""
+    began_at, machine = time.monotonic(), test_machine.Machine.TestCase
+    machine.settings = settings(machine.settings, max_examples=n_examples)
+    machine("runTest").runTest()
+    print(f"{n_examples:,} examples of 50 steps in {time.monotonic() - began_at:,.0f} s: no fault")
 
 
 def show(studies: courses.Studies, seed: object) -> int:

@@ -174,12 +174,20 @@ def _readings(
     while not tallies or tallies[-1].torn:
         tallies.append(tally := results.Tally())
         raw = itertools.chain.from_iterable(map(results.lines, files))
-        yield results.rows(sent, raw, asked, model, tally, settled)
+        yield _metered(results.rows(sent, raw, asked, model, tally, settled), shard)
         settled |= tally.torn
     if tally.n_missing and not is_final:
         what = f"{tally.n_missing:,} of {shard['n_requests']:,} requests have no line in the files"
         what = f"{what} of batch {shard['batch_id']} yet. They are fetched again."
         raise ServiceError(what, code="short", status=404, final=False, unclear=False)
+
+
+def _metered(rows: Iterator[dict[str, Any]], shard: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows; an answer whose usage is not told counts at its part of the shard's worst case."""
+    for row in rows:
+        if row["status"] == 200 and row["n_output_tokens"] is None:
+            row["spend_usd"] = shard["reserved_usd"] / shard["n_requests"]
+        yield row
 
 
 def _write(

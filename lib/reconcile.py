@@ -22,6 +22,7 @@ from lib.service import Service
 
 # A batch that drops out between two pages of one size stands inside a page of the other.
 PAGE_SIZES = (100, 97)
+SMALLEST_PAGE = 10  # some services give fewer than they are asked for
 # Result files and input files are kept for 30 days: what is older and not shown proves nothing.
 SHOWN_DAYS = 29
 LOOKS = 10  # batches that are asked for by id before a list is read
@@ -104,12 +105,12 @@ def give_up_file(book: sqlite3.Connection, to: Service, shard: dict[str, Any]) -
 def batches(to: Service) -> dict[str, dict[str, Any]]:
     """Every batch that the service lists, by id. Raises ServiceError where it lists none.
 
-    A repeat counts once. A list of more than a page is read twice, in pages of different sizes.
+    A repeat counts once. A list that may have several pages is read twice, in pages of two sizes.
     """
     found: dict[str, dict] = {}
     for size in PAGE_SIZES:
         found |= {batch["id"]: batch for batch in service.batches(to, size)}
-        if len(found) < min(PAGE_SIZES):
+        if len(found) < SMALLEST_PAGE:
             break
     return found
 

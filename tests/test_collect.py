@@ -1,5 +1,7 @@
 """Results that come late, cut, or never, from a local Batch API behind a proxy."""
 
+import json
+
 import pandas as pd
 import pytest
 import sending
@@ -212,3 +214,26 @@ def test_outcomes_of_a_folder_with_any_name(tmp_path):
     runs.write_table(pd.DataFrame([row]), run.path("outcomes") / "b.parquet")
     assert collect.outcomes(run)["custom_id"].tolist() == ["q"]
     assert collect.is_simulated(run)
+
+
+def test_an_answer_that_tells_no_usage_counts_at_its_worst_case(make_run, endpoint):
+    """What cannot be reckoned is not free: the budget must bind, whatever the service leaves out."""
+    run = make_run()
+
+    def rule(method, path):
+        return without_usage if is_content(method, path) else None
+
+    with sending.spoiled(endpoint, rule) as url:
+        progress = sending.finish(run, sending.service_at(endpoint, url))
+    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+        (shard,) = ledger.shards(book)
+    assert progress.n_valid == 6
+    assert progress.spend_usd == pytest.approx(shard["reserved_usd"])
+
+
+def without_usage(content):
+    """The bytes of a result file in which no answer says how many tokens it took."""
+    lines = [json.loads(line) for line in content.splitlines()]
+    for line in lines:
+        del line["response"]["body"]["usage"]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
