@@ -9,9 +9,9 @@ Imports point downward only:
              repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
              outlook  answers  results  dialect  votes  weights  tally  averages  consensus
-             counting  agreement  alpha  inference  entities  gold  prevalence  corrections  advice
-             judging  verdicts  evidence  variants  flips
-    ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder  study
-             runs  services
+             counting  agreement  alpha  inference  entities  gold  prevalence  corrections
+             advice  judging  verdicts  evidence  variants  flips
+    ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
+             study  runs  services
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

@@ -8,6 +8,7 @@ import contextlib
 import glob
 import itertools
 import json
+import operator
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ _WHOLE += ["n_reasoning_tokens"]
 _TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(_WHOLE, "Int64")
 _TYPES |= {"spend_usd": "float64", "simulated": "bool"}
 _ARROW = {"str": "string", "Int64": "int64", "float64": "float64", "bool": "bool"}
+_ROW = [name for name in COLUMNS if name not in ("service", "batch", "run")]
+_FROM_ROW = operator.itemgetter(*_ROW)
 SCHEMA = pyarrow.schema([(name, _ARROW[_TYPES[name]]) for name in COLUMNS])
 
 
@@ -155,7 +158,8 @@ def derive_refused(
         row |= {name: fault.get(name) for name in ("code", "param", "message")}
         row["outcome"] = "failed" if fault and not lost_file else "missing"
         row |= {"status": 400, "model": shard["model"], "spend_usd": 0.0, "simulated": False}
-    _write(path, iter([iter(rows)]), _labels(run, book, shard))
+    blank = dict.fromkeys(_ROW)
+    _write(path, iter([blank | row for row in rows] for _ in range(1)), _labels(run, book, shard))
 
 
 def _readings(
@@ -198,9 +202,10 @@ def _write(
         for rows in readings:
             with pyarrow.parquet.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
                 while some := list(itertools.islice(rows, ROWS)):
-                    columns = {name: [row.get(name) for row in some] for name in COLUMNS}
-                    columns |= {name: [label] * len(some) for name, label in labels.items()}
-                    writer.write_table(pyarrow.table(columns, SCHEMA))
+                    columns = zip(*map(_FROM_ROW, some), strict=True)
+                    table = dict(zip(_ROW, columns, strict=True))
+                    table |= {name: [label] * len(some) for name, label in labels.items()}
+                    writer.write_table(pyarrow.table(table, SCHEMA))
 
 
 def _labels(run: Run, book: sqlite3.Connection, shard: dict[str, Any]) -> dict[str, str | None]:

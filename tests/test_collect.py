@@ -217,7 +217,7 @@ def test_outcomes_of_a_folder_with_any_name(tmp_path):
 
 
 def test_an_answer_that_tells_no_usage_counts_at_its_worst_case(make_run, endpoint):
-    """What cannot be reckoned is not free: the budget must bind, whatever the service leaves out."""
+    """What cannot be reckoned is not free: the budget binds, whatever the service leaves out."""
     run = make_run()
 
     def rule(method, path):
