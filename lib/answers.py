@@ -46,11 +46,12 @@ def outcome(line: bytes, fields: Mapping[str, Field]) -> dict[str, Any] | None:
     answer = _mapping(_loads(body.encode(errors="replace")) if isinstance(body, str) else body)
     row = {"custom_id": name, **_UNKNOWN, "status": status, **_usage(answer), **_origin(answer)}
     if error is None and status == 200:
-        return {**row, **_judge(answer, fields)}
+        row.update(_judge(answer, fields))
+        return row
     fault = _mapping(answer.get("error") if error is None else error)
     named = {part: _word(fault.get(part)) for part in ("code", "param", "message")}
     kind = "failed" if error is None else _NOT_RUN.get(named["code"], "failed")
-    return {**row, "outcome": kind, **named}
+    return row | named | {"outcome": kind}
 
 
 def missing(name: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _TYPES = dict.fromkeys(COLUMNS, "str") | dict.fromkeys(_WHOLE, "Int64")
 _TYPES |= {"spend_usd": "float64", "simulated": "bool"}
 _ARROW = {"str": "string", "Int64": "int64", "float64": "float64", "bool": "bool"}
 _ROW = [name for name in COLUMNS if name not in ("service", "batch", "run")]
+_REPEATED = [name for name in COLUMNS if name not in ("key", "custom_id", "spend_usd", "content")]
 _FROM_ROW = operator.itemgetter(*_ROW)
 SCHEMA = pyarrow.schema([(name, _ARROW[_TYPES[name]]) for name in COLUMNS])
 
@@ -152,14 +153,14 @@ def derive_refused(
     first = faults[0] if faults else {"code": "unknown", "message": "no reason was given"}
     lost_file = first.get("param") == "file_id" or "Cannot find file" in str(first.get("message"))
     by_line = {fault["line"]: fault for fault in faults if fault.get("line")}
-    rows = ledger.sends(book, shard["shard"]).to_dict("records")
+    sent, blank = ledger.sends(book, shard["shard"]), dict.fromkeys(_ROW)
+    rows = [blank | row for row in sent.to_dict("records")]
     for n, row in enumerate(rows):
         fault = by_line.get(n + 1, {} if by_line else first)
         row |= {name: fault.get(name) for name in ("code", "param", "message")}
         row["outcome"] = "failed" if fault and not lost_file else "missing"
         row |= {"status": 400, "model": shard["model"], "spend_usd": 0.0, "simulated": False}
-    blank = dict.fromkeys(_ROW)
-    _write(path, iter([blank | row for row in rows] for _ in range(1)), _labels(run, book, shard))
+    _write(path, iter([iter(rows)]), _labels(run, book, shard))
 
 
 def _readings(
@@ -200,7 +201,9 @@ def _write(
     """Write the rows of the last reading to an outcome file, some thousand at a time."""
     with runs.replacing(path) as part:
         for rows in readings:
-            with pyarrow.parquet.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+            with pyarrow.parquet.ParquetWriter(
+                part, SCHEMA, compression="zstd", use_dictionary=_REPEATED
+            ) as writer:
                 while some := list(itertools.islice(rows, ROWS)):
                     columns = zip(*map(_FROM_ROW, some), strict=True)
                     table = dict(zip(_ROW, columns, strict=True))

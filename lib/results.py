@@ -68,9 +68,14 @@ def rows(
     different valid answers to one request make it `invalid`.
     """
     asked = {name: (key, attempt) for name, key, attempt in sent}
+    rates = [models.rates(model, long_input=is_long) for is_long in (False, True)]
     for row in _found(asked, raw, fields, tally, settled):
         row["key"], row["attempt"] = asked[row["custom_id"]]
-        row["model"], row["spend_usd"] = model.name, _spend_usd(row, model)
+        n_input = row["n_input_tokens"] or 0
+        n_cached = min(row["n_cached_tokens"] or 0, n_input)
+        rate = rates[models.is_long(model, n_input)]
+        spend_usd = models.usd(rate, n_input, row["n_output_tokens"] or 0, n_cached)
+        row["model"], row["spend_usd"] = model.name, spend_usd
         yield row
 
 
@@ -114,9 +119,3 @@ def _settle(candidates: list[dict]) -> dict[str, Any]:
 
 def _order(row: Mapping[str, Any]) -> tuple:
     return (row["outcome"] != "valid", orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
-
-
-def _spend_usd(row: Mapping[str, Any], model: Model) -> float:
-    """USD of a row from its reported usage, at the batch price."""
-    n_input, n_output = row["n_input_tokens"] or 0, row["n_output_tokens"] or 0
-    return models.spend_usd(model, n_input, n_output, min(row["n_cached_tokens"] or 0, n_input))

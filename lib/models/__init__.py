@@ -98,6 +98,11 @@ def spend_usd(
     0.00015
     """
     rate = rates(model, long_input=is_long(model, n_input_tokens))
+    return usd(rate, n_input_tokens, n_output_tokens, n_cached_tokens)
+
+
+def usd(rate: Rates, n_input_tokens: int, n_output_tokens: int, n_cached_tokens: int) -> float:
+    """What tokens cost at a rate, of which the input counts the cached ones too."""
     n_full_tokens = n_input_tokens - n_cached_tokens
     n_units = n_full_tokens * rate.input + n_cached_tokens * rate.cached
     return (n_units + n_output_tokens * rate.output) / UNITS_PER_USD
