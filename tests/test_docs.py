@@ -50,7 +50,7 @@ def picture(text):
 
 def layers_in(text):
     """The five layers of the picture in a text that also has other lines."""
-    block = re.search(r"^ *top  .*?^ *ground [^\n]*", text, re.MULTILINE | re.DOTALL)[0]
+    block = re.search(r"^ *top  .*?(?=^ *apart )", text, re.MULTILINE | re.DOTALL)[0]
     margin = len(block) - len(block.lstrip(" "))
     return picture("\n".join(line[margin:] for line in block.splitlines() if line.strip()))
 
