@@ -78,8 +78,9 @@ def _failed(error: VotebookError) -> int:
 
 def _test(given: argparse.Namespace) -> int:
     named = [word for word in given.rest if (_ROOT / word.split("::")[0]).exists()]
-    # The whole suite runs on all cores; `loadgroup` keeps together what tests/conftest.py groups.
-    everything = ["-n", str(os.cpu_count() or 1), "--dist=loadgroup", "notebooks", "tests", "lib"]
+    # The whole suite runs on all cores, in the groups of tests/conftest.py, the slowest first.
+    everything = ["-n", str(os.cpu_count() or 1), "--dist=loadscope", "--no-loadscope-reorder"]
+    everything += ["notebooks", "tests", "lib"]
     words = [*given.rest, *([] if named else everything)]
     with tempfile.TemporaryDirectory(prefix="vb-") as folder:
         return subprocess.call(  # noqa: S603 - our own command

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,16 +24,24 @@ os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 os.environ.pop("VOTEBOOK_NOTIFY", None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side, those of a file stay together, and so do the notebooks, each of
-    which reads what the one before it has written, and the tests that share a whole run.
+WITH_WHOLE_RUN = ("test_docs", "test_findings", "test_main", "test_pipeline", "test_report")
+
+
+class Groups(LoadScopeScheduling):
+    """What runs in one process when tests run side by side: the tests of a file, all notebooks
+    (each reads what the one before it has written), and the files that share a whole run.
     """
-    for item in items:
-        group = "notebooks" if item.path.suffix == ".ipynb" else item.path.name
-        if "whole_run" in getattr(item, "fixturenames", ()):
-            group = "whole run"
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid):
+        path = Path(nodeid.split("::", maxsplit=1)[0])
+        if path.suffix == ".ipynb":
+            return "notebooks"
+        return "whole run" if path.stem in WITH_WHOLE_RUN else str(path)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out tests in groups."""
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ INSTALLED_AS = {
     "IPython": "ipython",
     "python_multipart": "python-multipart",
     "toktok": "toktok-rs",
+    "xdist": "pytest-xdist",
     "yaml": "pyyaml",
 }
 

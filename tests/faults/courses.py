@@ -218,7 +218,7 @@ def _live(life: Life) -> Outcome:
         outcome.n_starts += 1
         state = _process(life, outcome, rng)
         outcome.days = (life.world.now - simulated.START) / simulated.DAY
-        n_stopped = n_stopped + 1 if state == "stopped" else 0
+        n_stopped += state == "stopped"
         if state == "done" or life.judge.faults or (n_stopped >= 3 and _may_stop(life, outcome)):
             return outcome
         if outcome.days > MAX_DAYS or outcome.n_starts > MAX_STARTS:
