@@ -219,7 +219,8 @@ def _live(life: Life) -> Outcome:
         state = _process(life, outcome, rng)
         outcome.days = (life.world.now - simulated.START) / simulated.DAY
         n_stopped += state == "stopped"
-        if state == "done" or life.judge.faults or (n_stopped >= 3 and _may_stop(life, outcome)):
+        is_stopped = state == "stopped" and n_stopped >= 3 and _may_stop(life, outcome)
+        if state == "done" or is_stopped or life.judge.faults:
             return outcome
         if outcome.days > MAX_DAYS or outcome.n_starts > MAX_STARTS:
             life.judge.fault(f"never ends: {outcome.progress}")
