@@ -115,10 +115,9 @@ TABLE = [
     Row("A22", {"file_ids_empty": at("create", "retrieve")}),
     Row(
         "A23",
-        {"fails_validation": {"lines": 3}},
+        {"fails_validation": {"lines": 2}},
         "stopped",
-        # One of the three faults is the model's own: it may be told alone.
-        "x failed (invalid_json_line This line is not parseable|model_not_found The provided)",
+        "x failed invalid_json_line This line is not parseable",
         end="stopped",
         **NOTHING,
     ),
