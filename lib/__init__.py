@@ -2,8 +2,8 @@
 
 Imports point downward only:
 
-    top      __main__  commands  pipeline  report  selftest
-    view     accounts  findings  charts  tables
+    top      __main__  commands  exchange  pipeline  report  selftest
+    view     accounts  findings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
              standing  queues  disks  sent  planning  audit  push  submit  dispatch
              repairs  check  schedule/  notify

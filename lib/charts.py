@@ -59,11 +59,11 @@ _TITLE_CHARS = 78
 def tokens_per_item(run: Run, items: pd.DataFrame) -> None:
     """How long the items are, with the bound of the study."""
     if items.empty:
-        return _nothing(run, "01_tokens_per_item", "Tokens of an item")
+        return nothing(run, "01_tokens_per_item", "Tokens of an item")
     bound, longest = run.study.items.max_tokens, int(items["n_tokens"].max())
     median = int(items["n_tokens"].median())
     title = f"Half of the items have at most {median:,} tokens, the longest {longest:,}"
-    with _picture(run, "01_tokens_per_item", title) as ax:
+    with picture(run, "01_tokens_per_item", title) as ax:
         ax.hist(items["n_tokens"], bins=40, color=BLUE)
         ax.axvline(median, color=GREY, linewidth=1)
         if longest > bound / 2:
@@ -78,11 +78,11 @@ def estimate(run: Run, table: pd.DataFrame) -> None:
     """What the new requests of each annotator are expected to cost, from low to high."""
     n_new = int(table["n_new"].sum())
     if not n_new:
-        return _nothing(run, "02_estimate", "Every answer is known: nothing is left to pay.")
+        return nothing(run, "02_estimate", "Every answer is known: nothing is left to pay.")
     usd = table["estimate_usd_expected"]
     title = f"The {n_new:,} new requests are expected to cost ${usd.sum():,.4f}"
     names = [f"{row.annotator} ({row.model})" for row in table.itertuples()]
-    with _picture(run, "02_estimate", title, 0.8 + 0.45 * len(table)) as ax:
+    with picture(run, "02_estimate", title, 0.8 + 0.45 * len(table)) as ax:
         places = _places(ax, names)
         ax.barh(places, usd, color=BLUE, height=0.55)
         spans = [usd - table["estimate_usd_low"], table["estimate_usd_high"] - usd]
@@ -97,7 +97,7 @@ def estimate(run: Run, table: pd.DataFrame) -> None:
 def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
     """Enqueued tokens of each model over the time of the run, against its limit."""
     if enqueued.empty:
-        return _nothing(run, "04_queue", "Enqueued tokens: every answer was known already.")
+        return nothing(run, "04_queue", "Enqueued tokens: every answer was known already.")
     peaks = enqueued.groupby("model")["enqueued_tokens"].max()
     over = [model for model, peak in peaks.items() if peak > limits.get(model, float("inf"))]
     fit = f"Every queue stayed within its limit; {peaks.max():,.0f} tokens were the most"
@@ -106,18 +106,18 @@ def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
     title = f"Over its limit: {', '.join(over)}" if over else fit
     unit, seconds = ("hours", 3600) if enqueued["at_seconds"].max() > 7200 else ("seconds", 1)
     table = enqueued.assign(at=enqueued["at_seconds"] / seconds)
-    with _picture(run, "04_queue", title) as ax:
+    with picture(run, "04_queue", title) as ax:
         colors = itertools.cycle(MODEL_COLORS)
         for color, (model, rows) in zip(colors, table.groupby("model"), strict=False):
             ax.step(rows["at"], rows["enqueued_tokens"], where="post", color=color)
             top = rows.loc[rows["enqueued_tokens"].idxmax()]
             place = (top["at"], top["enqueued_tokens"])
-            ax.annotate(f" {_label(model)}", place, color=color, va="bottom")
+            ax.annotate(f" {short(model)}", place, color=color, va="bottom")
         for model, peak in peaks.items():
             if model in limits and limits[model] < 4 * peak:
                 ax.axhline(limits[model], color=RED, linewidth=1)
                 place = (table["at"].max(), limits[model])
-                said = f"limit of {_label(model)}"
+                said = f"limit of {short(model)}"
                 ax.annotate(said, place, color=RED, ha="right", va="bottom")
         ax.set(xlabel=f"{unit} since the first batch", ylabel="enqueued tokens")
         ax.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -128,14 +128,14 @@ def queue(run: Run, enqueued: pd.DataFrame, limits: Mapping[str, int]) -> None:
 def shares(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Parts of a whole for every row of the index, as stacked bars; a part keeps its color."""
     if table.empty:
-        return _nothing(run, name, title)
+        return nothing(run, name, title)
     share = table.div(table.sum(axis="columns"), axis="index").fillna(0).iloc[::-1]
-    with _picture(run, name, title, 0.9 + 0.4 * len(table)) as ax:
+    with picture(run, name, title, 0.9 + 0.4 * len(table)) as ax:
         places, left = _places(ax, share.index), [0.0] * len(share)
         spare = itertools.cycle(MODEL_COLORS)
         for part in share.columns:
             color = PART_COLORS.get(part) or next(spare)
-            ax.barh(places, share[part], left=left, height=0.6, color=color, label=_label(part))
+            ax.barh(places, share[part], left=left, height=0.6, color=color, label=short(part))
             left = left + share[part].to_numpy()
         ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
         ax.set(xlim=(0, 1))
@@ -147,8 +147,8 @@ def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Shares with their intervals, a row each: columns label, share, low, high; best on top."""
     rows = table.dropna(subset=["share", "low", "high"]).sort_values("share")
     if rows.empty:
-        return _nothing(run, name, title)
-    with _picture(run, name, title, 0.8 + 0.28 * len(rows)) as ax:
+        return nothing(run, name, title)
+    with picture(run, name, title, 0.8 + 0.28 * len(rows)) as ax:
         places = _places(ax, rows["label"])
         spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
         spans = [span.clip(lower=0) for span in spans]
@@ -163,17 +163,17 @@ def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
 def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, title: str) -> None:
     """A table of words as colored cells; the columns are pairs of a heading and a number below."""
     if table.empty:
-        return _nothing(run, name, title)
+        return nothing(run, name, title)
     title, shown = _bounded(title, len(table), "groups"), table.iloc[:MOST_BARS]
     headings = list(dict.fromkeys(heading for heading, _ in shown.columns))
     middles = [x + 0.5 * headings.index(heading) for x, (heading, _) in enumerate(shown.columns)]
-    with _picture(run, name, title, 1.1 + 0.27 * len(shown)) as ax:
+    with picture(run, name, title, 1.1 + 0.27 * len(shown)) as ax:
         places = _places(ax, shown.index)
         ax.invert_yaxis()
         for place, (_, row) in zip(places, shown.iterrows(), strict=True):
             faces = [colors.get(word, LIGHT) for word in row]
             ax.barh(place, 0.94, left=[x - 0.47 for x in middles], height=0.9, color=faces)
-        ax.set_xticks(middles, [_label(number) for _, number in shown.columns], fontsize=7)
+        ax.set_xticks(middles, [short(number) for _, number in shown.columns], fontsize=7)
         ax.tick_params(bottom=False, labelbottom=False, labeltop=True, left=False)
         ax.spines[:].set_visible(False)
         ax.grid(visible=False)
@@ -182,8 +182,8 @@ def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, ti
             mine = [x for x, (one, _) in zip(middles, shown.columns, strict=True) if one == heading]
             offset = {"xytext": (0, 16), "textcoords": "offset points", "ha": "center"}
             place = ((mine[0] + mine[-1]) / 2, -0.5)
-            ax.annotate(_label(heading, 20), place, fontweight="bold", **offset)
-        keys = [mpl.patches.Patch(color=color, label=_label(one)) for one, color in colors.items()]
+            ax.annotate(short(heading, 20), place, fontweight="bold", **offset)
+        keys = [mpl.patches.Patch(color=color, label=short(one)) for one, color in colors.items()]
         ax.figure.legend(handles=keys, ncols=4, loc="outside lower left", frameon=False)
     return None
 
@@ -191,14 +191,14 @@ def grid(run: Run, table: pd.DataFrame, colors: Mapping[str, str], name: str, ti
 def square(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
     """Voters x voters as shades of one color, from 0 (white) to 1; what is not known is grey."""
     if len(table) < 2:
-        return _nothing(run, name, title)
+        return nothing(run, name, title)
     title, shown = _bounded(title, len(table), "voters"), table.iloc[:MOST_BARS, :MOST_BARS]
     shades = mpl.colors.LinearSegmentedColormap.from_list("shades", ["white", BLUE])
     shades = shades.with_extremes(bad=LIGHT)
-    with _picture(run, name, title, 1.2 + 0.3 * len(shown)) as ax:
+    with picture(run, name, title, 1.2 + 0.3 * len(shown)) as ax:
         places = _places(ax, shown.index)
         ax.imshow(shown, cmap=shades, vmin=0, vmax=1, aspect="auto")
-        ax.set_xticks(places, [_label(voter, 12) for voter in shown.columns], rotation=30)
+        ax.set_xticks(places, [short(voter, 12) for voter in shown.columns], rotation=30)
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
         for (row, column), value in np.ndenumerate(shown.to_numpy(dtype=float)):
@@ -211,10 +211,10 @@ def square(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
 def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None:
     """Horizontal bars from the largest down, the value written at the end of each."""
     if values.empty:
-        return _nothing(run, name, title)
+        return nothing(run, name, title)
     largest = values.sort_values(ascending=False, kind="stable").iloc[:MOST_BARS]
     title, shown = _bounded(title, len(values), "bars"), largest.iloc[::-1]
-    with _picture(run, name, title, 0.8 + 0.25 * len(shown)) as ax:
+    with picture(run, name, title, 0.8 + 0.25 * len(shown)) as ax:
         places = _places(ax, shown.index)
         ax.barh(places, shown, color=BLUE, height=0.65)
         _values(ax, places, shown, [tables.cell(label, value) for value in shown])
@@ -223,14 +223,14 @@ def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None
     return None
 
 
-def _label(text: object, most: int = _LABEL_CHARS) -> str:
+def short(text: object, most: int = _LABEL_CHARS) -> str:
     """Text as a picture can show it: one short line."""
     return " ".join(tables.plain(" ".join(str(text).split()), most).split())
 
 
 def _places(ax: Axes, labels: Iterable[object]) -> list[int]:
     """A place on the vertical axis for each label; equal labels keep places of their own."""
-    labels = [_label(label) for label in labels]
+    labels = [short(label) for label in labels]
     ax.set_yticks(range(len(labels)), labels)
     ax.grid(axis="y", visible=False)
     return list(range(len(labels)))
@@ -248,7 +248,7 @@ def _bounded(title: str, n_rows: int, what: str) -> str:
     return f"{title}{more if n_rows > MOST_BARS else ''}"
 
 
-def _nothing(run: Run, name: str, title: str) -> None:
+def nothing(run: Run, name: str, title: str) -> None:
     """Say that there is nothing to draw; a picture of an earlier state goes."""
     for ending in ("png", "svg"):
         run.path("figures").joinpath(f"{name}.{ending}").unlink(missing_ok=True)
@@ -257,7 +257,7 @@ def _nothing(run: Run, name: str, title: str) -> None:
 
 
 @contextlib.contextmanager
-def _picture(run: Run, name: str, title: str, height: float = 2.6) -> Iterator[Axes]:
+def picture(run: Run, name: str, title: str, height: float = 2.6) -> Iterator[Axes]:
     """Axes to draw on; when the block ends well, the picture is saved and shown once."""
     words = tables.plain(tables.mark(run, title))
     with mpl.rc_context(STYLE), warnings.catch_warnings():

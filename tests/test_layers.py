@@ -15,8 +15,8 @@ LIB = Path(__file__).resolve().parent.parent / "lib"
 # From top to bottom. A module may import its own layer and those below it. A name ending in "/"
 # stands for a folder with all that is in it.
 LAYERS = {
-    "top": ["__main__", "commands", "pipeline", "report", "selftest"],
-    "view": ["accounts", "charts", "findings", "tables"],
+    "top": ["__main__", "commands", "exchange", "pipeline", "report", "selftest"],
+    "view": ["accounts", "charts", "diagrams", "findings", "tables"],
     "outside": [
         "audit",
         "batches",
@@ -127,7 +127,7 @@ AT_WORK = {
 
 # Words after which a file is another one than before; only code that runs.replacing guards may.
 WRITING = {"write_text", "write_bytes", "to_parquet", "to_csv", "to_json", "ParquetWriter"}
-PRINTS = ["__main__", "commands", "pipeline"]
+PRINTS = ["__main__", "commands", "exchange", "pipeline"]
 FORBIDDEN_PACKAGES = {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "pd.read_pickle", "pandas.read_pickle"}
 
