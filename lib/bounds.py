@@ -1,0 +1,223 @@
+"""Bounds: which results no vote that is still open can change, and how small a margin may become.
+
+Decides by the real counts of `consensus`, and exactly: what is not settled, some answers would
+change. A result is the status, the value and the candidates of a field; for an entity list the set
+of elected keys. Refuses to settle by what is likely.
+
+Answers to the open slots can be anything, yet a few extremes bound them all: all open slots
+abstain, or all say the same value. For the leader and any other value v, an annotator's part of the
+difference between their weights is smallest when all its open slots say v: with n answers, their
+difference d and k more for v it is units x (d - k) / (n + k), which falls with k, and with a weight
+for each repeat units x (d - k). So a leader that wins against each v when all open slots say v wins
+always, and every extreme is itself possible. The weight that answered is least when all abstain and
+most when none does. For entity lists, weight of a key - threshold x answered weight is likewise
+least when all open slots list nothing, and most when they list every key and a new one. Numbers and
+texts are open sets: one more vote may be a new one, so only a quorum out of reach settles them.
+"""
+
+import json
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from lib import consensus, weights
+from lib.fields import Field
+from lib.study import Study
+
+SETTLED = "settled"  # the reason of abstention of a slot that was never asked
+_OPEN, _ABSTAINS, _SAID, _NOTHING, _ALL = -2, -1, 0, 1, 2
+_NEW_KEY = " "  # no name has a key that is blank
+
+
+class Said(NamedTuple):
+    """What each slot said on each item, by field: the place of a value, or how it is none.
+
+    `named` has for each entity field and item which slots list each of its keys, as bits.
+    """
+
+    items: pd.Index
+    codes: dict[str, np.ndarray]
+    named: dict[str, np.ndarray]
+
+
+class Judged(NamedTuple):
+    """By item whether each field is settled, and by field the margins, null where not settled."""
+
+    settled: np.ndarray
+    margin_low: dict[str, np.ndarray]
+
+
+def settled(votes: pd.DataFrame, study: Study) -> set[str]:
+    """The items on which no answer to an open slot can change the result of any field.
+
+    A slot is open that has no rows in `votes` (item, field, annotator, repeat, value, abstained),
+    or whose votes are abstentions as `settled`.
+    """
+    said = read(votes, study)
+    return set(said.items[judge(said, study).settled])
+
+
+def margins(votes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The smallest margin that answers to the open slots could leave: item, field, margin_low.
+
+    Margins are (leader - runner-up) / planned. Null where the result is not settled, and for
+    numbers, texts and entity lists, which have no leader. Open slots are those of `settled`.
+    """
+    said = read(votes, study)
+    low = judge(said, study).margin_low
+    parts = [
+        pd.DataFrame({"item": said.items, "field": name, "margin_low": values})
+        for name, values in low.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def read(votes: pd.DataFrame, study: Study) -> Said:
+    """The votes as tables of codes, a row an item and a column a slot of the panel."""
+    votes = votes[votes["abstained"].ne(SETTLED).fillna(True).to_numpy(bool)]
+    row, items = pd.factorize(votes["item"])
+    slots = pd.MultiIndex.from_frame(weights.weigh(study)[["annotator", "repeat"]])
+    column = _columns(votes, slots)
+    field, names = pd.factorize(votes["field"])
+    codes, named = {}, {}
+    for name, one in study.fields.items():
+        mine = np.flatnonzero(field == names.get_indexer([name])[0])
+        places = row[mine], column[mine]
+        said = votes["value"].iloc[mine].where(votes["abstained"].iloc[mine].isna())
+        codes[name] = np.full((len(items), len(slots)), _OPEN, dtype="int16")
+        codes[name][places] = _codes(said, one)
+        if one.type == "entities":
+            named[name] = _named(said, *places, len(items))
+    return Said(pd.Index(items), codes, named)
+
+
+def shown(said: Said, rows: np.ndarray, slots: np.ndarray) -> Said:
+    """The items of these rows with the slots that are true for each; all others are open."""
+    codes = {name: np.where(slots, codes[rows], _OPEN) for name, codes in said.codes.items()}
+    bits = [sum(1 << int(n) for n in np.flatnonzero(row)) for row in slots] if said.named else []
+    named = {
+        name: _array(frozenset(key & bit for key in keys[row]) - {0} for row, bit in zip(rows, bits))
+        for name, keys in said.named.items()
+    }
+    return Said(said.items[rows], codes, named)
+
+
+def judge(said: Said, study: Study) -> Judged:
+    """What is settled: each field for itself, and the fields that it is the condition of.
+
+    A field whose condition is settled and not true does not apply, whatever is said on it.
+    """
+    settled, is_true, low = {}, {}, {}
+    for name in study.fields:
+        settled[name], is_true[name], low[name] = _of_field(said, name, study)
+    for name, field in study.fields.items():
+        if field.when:
+            outside = settled[field.when] & ~is_true[field.when]
+            low[name] = np.where(outside | ~settled[field.when], np.nan, low[name])
+            settled[name] = settled[name] | outside
+    return Judged(np.logical_and.reduce(list(settled.values())), low)
+
+
+def _columns(votes: pd.DataFrame, slots: pd.MultiIndex) -> np.ndarray:
+    """The place of each vote's slot in the panel."""
+    annotator, names = pd.factorize(votes["annotator"])
+    first = {name: slots.get_loc((name, 0)) for name in names}
+    return np.array([first[name] for name in names], dtype="int64")[annotator] + votes[
+        "repeat"
+    ].to_numpy("int64")
+
+
+def _codes(said: pd.Series, field: Field) -> np.ndarray:
+    if field.allowed:
+        return pd.Categorical(said, categories=field.allowed).codes.astype("int16")
+    return np.where(said.isna(), _ABSTAINS, _SAID)
+
+
+def _array(values) -> np.ndarray:
+    values = list(values)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _named(said: pd.Series, row: np.ndarray, column: np.ndarray, n_items: int) -> np.ndarray:
+    """By item, the slots that list each of its keys, as bits; keys that the same slots list are
+    elected alike, so they are one.
+    """
+    keys: list[dict[str, int]] = [defaultdict(int) for _ in range(n_items)]
+    for item, slot, value in zip(row, column, said, strict=True):
+        for key in orjson.loads(value) if isinstance(value, str) else []:
+            keys[item][key] |= 1 << int(slot)
+    return _array(frozenset(one.values()) for one in keys)
+
+
+def _of_field(said: Said, name: str, study: Study) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By item: whether the field is settled for itself, is `true`, and its smallest margin."""
+    codes, field = said.codes[name], study.fields[name]
+    named = said.named.get(name)
+    columns = codes.T if named is None else [*codes.T, pd.factorize(named)[0]]
+    first, where = _grouped(columns, len(codes))
+    patterns = codes[first]
+    cases = _cases(field)
+    whole = np.where(patterns[:, None] == _OPEN, np.array(cases)[:, None], patterns[:, None])
+    values = _values(whole, field, None if named is None else named[first])
+    decided = _decided(values, name, study)
+    result = decided[["status", "value", "candidates"]].astype("string").fillna("")
+    number = result.groupby(list(result), sort=False).ngroup().to_numpy().reshape(-1, len(cases))
+    same = (number == number[:, :1]).all(axis=1)
+    is_true = decided["status"].eq("decided") & decided["value"].eq("true")
+    margin = decided["margin"].to_numpy("float64", na_value=np.nan).reshape(-1, len(cases))
+    low = np.where(same & bool(field.allowed), np.fmin.reduce(margin, axis=1), np.nan)
+    return same[where], is_true.to_numpy(bool)[:: len(cases)][where], low[where]
+
+
+def _grouped(columns, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first of each kind of equal rows, and the kind of every row."""
+    where = np.zeros(n_rows, dtype="int64")
+    for column in columns:
+        codes, known = pd.factorize(column)
+        where = pd.factorize(where * len(known) + codes)[0]
+    return np.unique(where, return_index=True)[1], where
+
+
+def _cases(field: Field) -> list[int]:
+    """What all open slots say in each extreme."""
+    if field.type == "entities":
+        return [_ABSTAINS, _NOTHING, _ALL]
+    return [_ABSTAINS, *range(len(field.allowed))] if field.allowed else [_ABSTAINS, _NOTHING]
+
+
+def _values(whole: np.ndarray, field: Field, named: np.ndarray | None) -> np.ndarray:
+    """The codes as votes; of an open set only whether they differ matters."""
+    if named is None:
+        words = np.array([*(field.allowed or ["said", "new"]), None], dtype=object)
+        return words[whole]
+    values = np.full(whole.shape, None, dtype=object)
+    for pattern, keys in enumerate(named):
+        keys = {f"k{key}": key for key in keys}
+        values[pattern][whole[pattern] == _NOTHING] = "[]"
+        values[pattern][whole[pattern] == _ALL] = json.dumps([*keys, _NEW_KEY])
+        for case, slot in np.argwhere(whole[pattern] == _SAID):
+            listed = [name for name, slots in keys.items() if slots >> int(slot) & 1]
+            values[pattern, case, slot] = json.dumps(listed)
+    return values
+
+
+def _decided(values: np.ndarray, name: str, study: Study) -> pd.DataFrame:
+    """The consensus on each row of votes, in their order."""
+    flat = values.reshape(-1, values.shape[-1])
+    slots, field = weights.weigh(study), study.fields[name]
+    places = np.tile(np.arange(len(slots)), len(flat))
+    table = slots[["annotator", "repeat"]].iloc[places].reset_index(drop=True)
+    table = table.assign(item=np.repeat(np.arange(len(flat)), len(slots)), field=name)
+    table["value"] = pd.Series(flat.ravel(), dtype="string")
+    table["abstained"] = pd.Series(pd.NA, index=table.index, dtype="string").mask(
+        table["value"].isna(), SETTLED
+    )
+    is_open_set = field.type in ("integer", "number", "text")
+    alone = field.model_copy(update={"when": None} | ({"type": "text"} if is_open_set else {}))
+    only = study.model_copy(update={"fields": {name: alone}})
+    return consensus.decide(table.assign(simulated=False), only)
