@@ -17,6 +17,7 @@ texts are open sets: one more vote may be a new one, so only a quorum out of rea
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -78,20 +79,31 @@ def margins(votes: pd.DataFrame, study: Study) -> pd.DataFrame:
 def read(votes: pd.DataFrame, study: Study) -> Said:
     """The votes as tables of codes, a row an item and a column a slot of the panel."""
     votes = votes[votes["abstained"].ne(SETTLED).fillna(True).to_numpy(bool)]
-    row, items = pd.factorize(votes["item"])
-    slots = pd.MultiIndex.from_frame(weights.weigh(study)[["annotator", "repeat"]])
-    column = _columns(votes, slots)
+    row, items, column = places(votes, study)
+    n_slots = study.n_votes
     field, names = pd.factorize(votes["field"])
     codes, named = {}, {}
     for name, one in study.fields.items():
         mine = np.flatnonzero(field == names.get_indexer([name])[0])
-        places = row[mine], column[mine]
+        where = row[mine], column[mine]
         said = votes["value"].iloc[mine].where(votes["abstained"].iloc[mine].isna())
-        codes[name] = np.full((len(items), len(slots)), _OPEN, dtype="int16")
-        codes[name][places] = _codes(said, one)
+        codes[name] = np.full((len(items), n_slots), _OPEN, dtype="int16")
+        codes[name][where] = _codes(said, one)
         if one.type == "entities":
-            named[name] = _named(said, *places, len(items))
+            named[name] = _named(said, *where, len(items))
     return Said(pd.Index(items), codes, named)
+
+
+def places(votes: pd.DataFrame, study: Study) -> tuple[np.ndarray, pd.Index, np.ndarray]:
+    """Where each vote stands: the number of its item, the items, and its slot's place in the panel.
+
+    Requests have places as well.
+    """
+    row, items = pd.factorize(votes["item"])
+    annotator, names = pd.factorize(votes["annotator"])
+    slots = pd.MultiIndex.from_frame(weights.weigh(study)[["annotator", "repeat"]])
+    first = np.array([slots.get_loc((name, 0)) for name in names], dtype="int64")
+    return row, pd.Index(items), first[annotator] + votes["repeat"].to_numpy("int64")
 
 
 def shown(said: Said, rows: np.ndarray, slots: np.ndarray) -> Said:
@@ -121,22 +133,13 @@ def judge(said: Said, study: Study) -> Judged:
     return Judged(np.logical_and.reduce(list(settled.values())), low)
 
 
-def _columns(votes: pd.DataFrame, slots: pd.MultiIndex) -> np.ndarray:
-    """The place of each vote's slot in the panel."""
-    annotator, names = pd.factorize(votes["annotator"])
-    first = {name: slots.get_loc((name, 0)) for name in names}
-    return np.array([first[name] for name in names], dtype="int64")[annotator] + votes[
-        "repeat"
-    ].to_numpy("int64")
-
-
 def _codes(said: pd.Series, field: Field) -> np.ndarray:
     if field.allowed:
         return pd.Categorical(said, categories=field.allowed).codes.astype("int16")
     return np.where(said.isna(), _ABSTAINS, _SAID)
 
 
-def _array(values) -> np.ndarray:
+def _array(values: Iterable[frozenset[int]]) -> np.ndarray:
     values = list(values)
     array = np.empty(len(values), dtype=object)
     array[:] = values

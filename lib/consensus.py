@@ -24,12 +24,14 @@ _COLUMNS = ["item", "field", "value", "status", "share", "margin", "weight_for",
 _COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
 _COLUMNS += ["spread", "simulated"]
 # The repeats of an annotator that voted on a field share its units. An entity list votes for each
-# of its keys, and its weight has answered once.
+# of its keys, and its weight has answered once. Votes without weight (`mode: alarm`) name entities
+# that are not elected, and have no part in numbers and texts.
 _BALLOTS = """
 WITH ballots AS (
     SELECT item, field, value, kind, units, CASE WHEN NOT shared THEN units ELSE units // count(*)
         OVER (PARTITION BY item, field, annotator) END AS w
-    FROM votes JOIN panel USING (annotator) JOIN fields USING (field) WHERE abstained IS NULL),
+    FROM votes JOIN panel USING (annotator) JOIN fields USING (field)
+    WHERE abstained IS NULL AND (units > 0 OR kind = 'entities')),
 answered AS (
     SELECT item, field, sum(w) AS answered, count(*) AS n_votes FROM ballots GROUP BY ALL),
 named AS (
@@ -54,17 +56,17 @@ joined AS (
         list_filter(ts, lambda t: t.w * threshold_den >= threshold_num * answered) AS elected
     FROM weighed LEFT JOIN led USING (item, field))
 SELECT position, item, field, kind, n_asked, n_abstained, simulated,
-    coalesce(n_votes, 0) AS n_votes, coalesce(len(ts), 0) AS n_values,
-    coalesce(len(leaders), 0) AS n_leaders,
-    leaders[1].value AS leader, coalesce(leaders[1].n, 0) AS n_leader,
-    CASE WHEN len(leaders) > 1 THEN to_json(map_from_entries(
-        list_transform(leaders, lambda t: {'k': t.value, 'v': t.n}))) END AS n_by_leader,
-    CASE WHEN kind = 'text' THEN to_json(list_transform(ts, lambda t: t.value)) END AS texts,
-    CASE WHEN kind = 'entities' THEN to_json(list_transform(coalesce(elected, []),
-        lambda t: t.value)) END AS elected,
+    coalesce(n_votes, 0) AS n_votes,
+    CASE WHEN NOT quorum THEN 'no_quorum' WHEN kind = 'text' AND len(ts) > 1 THEN 'listed'
+        ELSE 'decided' END AS status,
+    CASE WHEN status <> 'decided' THEN NULL WHEN kind = 'entities' THEN to_json(list_transform(
+        coalesce(elected, []), lambda t: t.value))::VARCHAR ELSE leaders[1].value END AS value,
+    if(kind = 'text' AND status = 'decided', leaders[1].n, 0) AS n_for,
+    if(status = 'listed', to_json(list_transform(ts, lambda t: t.value))::VARCHAR, NULL)
+        AS candidates,
     to_json(map_from_entries(list_transform(ts, lambda t: {'k': t.value, 'v': t.w / scale})))
-        AS weights,
-    quorum, top / answered AS share,
+        ::VARCHAR AS weights,
+    top / answered AS share,
     (top - coalesce(list_sort(list_transform(ts, lambda t: t.w), 'DESC')[2], 0)) / planned
         AS margin,
     coalesce(top, 0) / scale AS weight_for, coalesce(answered, 0) / scale AS weight_answered,
@@ -101,11 +103,9 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     counts votes for the value. Raises AccountingError unless every slot has its row.
     """
     with _tables(votes, study) as base:
-        table = base.execute(_counted(study)).df()
+        table = base.sql(_counted(base, study)).to_arrow_table().to_pandas()
         _check_complete(table, study)
-        table = _stated(table)
-        ties = table.loc[table["status"].eq("tie"), ["item", "field", "candidates", "n_by_leader"]]
-        table = _settled(table, ties, study.fields, _heavy(base, ties))
+        table = _settled(table.assign(spread=np.nan), base, study.fields)
         if table["kind"].eq("number").any():
             numbers = base.execute(_BALLOTS + _NUMBERS).df()
             table = averages.averaged(table, numbers, study.fields)
@@ -122,7 +122,7 @@ def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         return base.execute(_BALLOTS + _ELECTED).df()
 
 
-def _counted(study: Study) -> str:
+def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:
     """The query that counts all votes: a pass for each closed field, and one for the others."""
     panel = weights.of_annotators(study)
     quorum = weights.exact(study.voting.quorum).as_integer_ratio()
@@ -130,7 +130,9 @@ def _counted(study: Study) -> str:
     parts = []
     for position, (name, field) in enumerate(study.fields.items()):
         if _kind(field) == "closed":
-            tallied = tally.query(
+            tallied = tally.count(
+                base,
+                name,
                 sorted(field.allowed),
                 f"field = '{name}'",
                 shares=shares,
@@ -187,32 +189,6 @@ def _check_complete(table: pd.DataFrame, study: Study) -> None:
         raise AccountingError(what, n_found=len(table), n_expected=n_expected)
 
 
-def _stated(table: pd.DataFrame) -> pd.DataFrame:
-    """Status, value and candidates, before preferences, numbers and conditions."""
-    kind, status = table["kind"], pd.Series("decided", index=table.index)
-    status[kind.eq("closed") & table["n_leaders"].gt(1)] = "tie"
-    status[kind.eq("text") & table["n_values"].gt(1)] = "listed"
-    status[~table["quorum"]] = "no_quorum"
-    decided, tie = status.eq("decided"), status.eq("tie")
-    leaders = table["n_by_leader"].where(tie).map(_names, na_action="ignore").astype("string")
-    named = table["leader"].astype("string")
-    if "elected" in table:
-        named = named.mask(kind.eq("entities"), table["elected"])
-    return table.assign(
-        status=status,
-        value=named.where(decided),
-        n_for=table["n_leader"].where(decided & kind.isin(["closed", "text"]), 0),
-        candidates=leaders.mask(status.eq("listed"), table["texts"])
-        if "texts" in table
-        else leaders,
-        spread=np.nan,
-    )
-
-
-def _names(counts: str) -> str:
-    return json.dumps(list(json.loads(counts)), ensure_ascii=False)
-
-
 def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, dict[str, int]]:
     """How the annotators with the largest weight voted on ties: (item, field) -> value -> units."""
     base.register("ties", ties)
@@ -224,9 +200,12 @@ def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, d
 
 
 def _settled(
-    table: pd.DataFrame, ties: pd.DataFrame, fields: Mapping[str, Field], heavy: dict
+    table: pd.DataFrame, base: duckdb.DuckDBPyConnection, fields: Mapping[str, Field]
 ) -> pd.DataFrame:
     """Ties decided where their field prefers one of the candidates."""
+    preferring = [name for name, field in fields.items() if field.prefer]
+    ties = table[table["status"].eq("tie") & table["field"].isin(preferring)]
+    heavy = _heavy(base, ties[["item", "field"]])
     for tie in ties.itertuples():
         of_heavy = heavy.get((tie.item, tie.field), {})
         value = _preferred(fields[tie.field], json.loads(tie.candidates), of_heavy)

@@ -1,68 +1,133 @@
 """Corrections: a person's changes to the consensus, with who, when and why.
 
-Decides what a change touches. Refuses a change of something that the consensus does not say: a
-correction to an older run must be looked at again.
+Decides what a change touches. Refuses a change of something that the consensus does not say, or of
+a text that is another one now: a correction to an older run must be looked at again.
 """
 
+import csv
 import datetime
+import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lib import gold, yamls
+from lib import clock, gold, runs, spreadsheets, yamls
 from lib import votes as ballots
 from lib.fields import Field
 from lib.study import Study
 
 COLUMNS = ["item", "field", "original", "corrected", "reason", "who", "date"]
+# `written` is `corrected` as the person wrote it: names of a list keep their spelling.
+_READ = [*COLUMNS, "sha256", "written", "path", "line"]
 
 
-def read(path: Path, study: Study, items: Collection[str]) -> pd.DataFrame:
-    """The columns of the file, and line; one row an item and field.
+def read(
+    path: Path, study: Study, texts: Mapping[str, str], today: datetime.date | None = None
+) -> pd.DataFrame:
+    """The columns of the file, and sha256, written, path and line; one row an item and field.
 
-    `original` is what the consensus says, empty where it decides nothing; entity lists are JSON
-    arrays of names. Raises StudyError with file and line.
+    `texts` has the SHA-256 of each item's text. `original` is what the consensus says, empty where
+    it decides nothing; entity lists are JSON arrays of names. Raises StudyError with file and line.
     """
-    changes, seen, known = [], {}, frozenset(items)
+    return table(checked(path, line, row, study, texts, today) for line, row in rows(path))
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a file with these columns, without the apostrophes that guard spreadsheets."""
     for line, row in gold.rows(path, COLUMNS):
-        field, place = gold.field_of(path, line, row, study, known), (row["item"], row["field"])
-        if place in seen:
-            what = f"{row['field']} of {row['item']} is corrected on line {seen[place]} too."
-            raise yamls.problem(path, line, f"{what} Keep one.")
-        seen[place] = line
-        changes.append({**row, **_checked(path, line, row, field), "line": line})
-    return pd.DataFrame(changes, columns=[*COLUMNS, "line"])
+        yield line, {name: spreadsheets.unguard(cell) for name, cell in row.items()}
+
+
+def table(changes: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Changes of one or more files as one table; raises StudyError for a place that is twice."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for change in changes:
+        place = change["item"], change["field"]
+        if place in found:
+            first = found[place]
+            what = f"{place[1]} of {place[0]} is corrected on {_line(first, change['path'])} too."
+            raise yamls.problem(change["path"], change["line"], f"{what} Keep one.")
+        found[place] = change
+    return pd.DataFrame(list(found.values()), columns=_READ)
+
+
+def checked(
+    path: Path,
+    line: int,
+    row: Mapping[str, str],
+    study: Study,
+    texts: Mapping[str, str],
+    today: datetime.date | None = None,
+) -> dict[str, Any]:
+    """One change with its two values in the form of the consensus.
+
+    Raises StudyError for an unknown item or field, another text, a value that is not allowed, a
+    missing reason, who or date, a day that is no day or still to come, and a change to the same.
+    """
+    field = gold.field_of(path, line, row, study, texts)
+    if row.get("sha256") and row["sha256"] != texts[row["item"]]:
+        what = f"the text of {row['item']} is another one than when it was corrected."
+        raise yamls.problem(path, line, f"{what} Read it again, then remove the line or renew it.")
+    for entry in ("reason", "who", "date"):
+        if not row[entry]:
+            raise yamls.problem(path, line, f"{entry} is empty. Every change needs one.")
+    _check_date(path, line, row["date"], today or clock.now().date())
+    original = _original(path, line, row, field)
+    corrected = value(path, line, row["corrected"], row["field"], field)
+    if original == corrected:
+        what = f"original and corrected are both {corrected!r}."
+        raise yamls.problem(path, line, f"{what} Remove the line: it changes nothing.")
+    change = {name: row[name] for name in COLUMNS} | {"sha256": row.get("sha256", "")}
+    place = {"written": row["corrected"], "path": path, "line": line}
+    return {**change, "original": original, "corrected": corrected, **place}
+
+
+def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
+    """A value as the consensus has it; raises StudyError where the field never has it."""
+    if field.type != "entities":
+        return gold.value_of(path, line, written, name, field)
+    try:
+        found, _ = ballots.normalise([{"name": one} for one in json.loads(written)], field)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        parts = [part.strip(" []\"'\u201c\u201d") for part in written.replace(";", ",").split(",")]
+        meant = json.dumps([part for part in parts if part], ensure_ascii=False)
+        what = f"{name} is {written!r}, and not a JSON array of names such as {meant}."
+        raise yamls.problem(path, line, f"{what} A list without names is [].")
+    return found
 
 
 def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The consensus after the changes, with the column `corrected` where they touch it.
 
-    Where a condition is corrected to something else than true, its fields no longer apply. Raises
-    StudyError when `original` is not what the consensus says, when a field does not apply, or when
-    a condition becomes true and its fields stay open.
+    Where a condition is corrected to something else than true, its fields no longer apply. Changes
+    that were made already stay made. Raises StudyError when `original` is not what the consensus
+    says, when a field does not apply, or when a condition becomes true and its fields stay open.
     """
-    path = Path(study.folder) / "corrections.csv"
-    table = consensus.assign(corrected=False)
+    table = consensus.assign(corrected=consensus.get("corrected", False))
     rows = {place: n for n, place in enumerate(zip(table["item"], table["field"], strict=True))}
     values = dict(zip(rows, table["value"].astype(object), strict=True))
     changes = {(change.item, change.field): change for change in corrections.itertuples()}
-    for place, change in changes.items():
-        _check_original(path, change, values.get(place))
-        values[place] = change.corrected
+    done = {place for place, n in rows.items() if table["corrected"].iat[n]}
+    _check_originals(changes, values, done)
+    values |= {place: change.corrected for place, change in changes.items()}
     touched = set(changes)
     for (item, name), change in changes.items():
         when = study.fields[name].when
         if when and values[item, when] != "true":
             what = f"{name} does not apply to {item}, where {when} is not true"
-            raise yamls.problem(path, change.line, f"{what}. Correct {when} as well, or neither.")
+            what = f"{what}. Correct {when} as well, or neither."
+            raise yamls.problem(change.path, change.line, what)
         below = [other for other, field in study.fields.items() if field.when == name]
         left = [other for other in below if (item, other) not in changes]
         if change.corrected == "true" and left:
             what = f"{item} becomes {name}, and nothing says its {', '.join(left)}"
-            raise yamls.problem(path, change.line, f"{what}. Add a row for each.")
-        for other in left:
+            raise yamls.problem(change.path, change.line, f"{what}. Add a row for each.")
+        for other in left if change.corrected != "true" else ():
             values[item, other] = None
             touched.add((item, other))
     for place in sorted(touched):
@@ -73,39 +138,104 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     return table
 
 
-def _check_original(path: Path, change: object, now: object) -> None:
-    stands = "" if now is None or pd.isna(now) else str(now)
-    if stands != change.original:
-        what = f"original is {change.original!r}, and the consensus says {stands or 'nothing'!r}"
-        raise yamls.problem(path, change.line, f"{what}: it has changed. Look at the item again.")
+def apply_to_names(
+    named: pd.DataFrame, consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study
+) -> pd.DataFrame:
+    """The elected names after the changes of whole lists, with `corrected` where a name changed.
+
+    Names of a corrected list are elected, all others of it are not; a name that no vote gives gets
+    a row without votes, spelled as the person did.
+    """
+    fields = [name for name, field in study.fields.items() if field.type == "entities"]
+    lists = consensus[consensus["corrected"] & consensus["field"].isin(fields)]
+    lists = zip(lists["item"], lists["field"], lists["value"], strict=True)
+    elected = {
+        (item, field): set(json.loads(value)) if isinstance(value, str) else set()
+        for item, field, value in lists
+    }
+    keys = list(zip(named["item"], named["field"], named["key"], strict=True))
+    now = [
+        key in elected[item, field] if (item, field) in elected else bool(was)
+        for (item, field, key), was in zip(keys, named["elected"], strict=True)
+    ]
+    before = named["corrected"].to_numpy(bool) if "corrected" in named else False
+    changed = pd.Series(now, index=named.index, dtype=bool).ne(named["elected"]) | before
+    table = named.assign(elected=pd.Series(now, index=named.index, dtype=bool), corrected=changed)
+    new = [
+        {**dict(zip(("item", "field", "key"), place, strict=True)), "name": name}
+        for place, name in _spelled(corrections, fields).items()
+        if place not in set(keys) and place[:2] in elected
+    ]
+    if not new:
+        return table
+    blank = {"share": 0.0, "n_votes": 0, "elected": True, "attributes": "{}"}
+    blank |= {"simulated": False, "corrected": True}
+    added = pd.DataFrame(new).assign(**blank)[list(table)].astype(table.dtypes)
+    return pd.concat([table, added], ignore_index=True)
 
 
-def _checked(path: Path, line: int, row: Mapping[str, str], field: Field) -> dict[str, str]:
-    """The two values in the form of the consensus; reason, who and date must be there."""
-    for entry in ("reason", "who", "date"):
-        if not row[entry]:
-            raise yamls.problem(path, line, f"{entry} is empty. Every change needs one.")
+def append(path: Path, changes: pd.DataFrame) -> None:
+    """Write changes below those of the file, whole or not at all; its other columns are kept."""
+    header, lines = [*COLUMNS, "sha256"], []
+    if path.is_file():
+        old = list(csv.reader(io.StringIO(yamls.text(path), newline=""), strict=True))
+        first = next(n for n, cells in enumerate(old) if any(cell.strip() for cell in cells))
+        header = [cell.strip() for cell in old[first]]
+        width = len(header)
+        header += [name for name in ("sha256",) if name not in header]
+        lines = [cells + [""] * (len(header) - width) for cells in old[first + 1 :] if any(cells)]
+    for row in changes.assign(corrected=changes["written"]).to_dict("records"):
+        lines.append([spreadsheets.guard(str(row.get(name, ""))) for name in header])
+    with runs.replacing(path) as part, part.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+
+
+def _original(path: Path, line: int, row: Mapping[str, str], field: Field) -> str:
+    written = row["original"]
+    if written and field.type in {"integer", "number"}:  # a mean may be no value that a vote has
+        return ballots.number(written) or written
+    return value(path, line, written, row["field"], field) if written else ""
+
+
+def _check_date(path: Path, line: int, written: str, today: datetime.date) -> None:
     try:
-        datetime.date.fromisoformat(row["date"])
+        day = datetime.date.fromisoformat(written)
     except ValueError as error:
-        what = f"the date {row['date']!r} is not of the form 2026-06-30."
+        what = f"the date {written!r} is not of the form 2026-06-30."
         raise yamls.problem(path, line, what) from error
-    original = _value(path, line, row["original"], row["field"], field) if row["original"] else ""
-    corrected = _value(path, line, row["corrected"], row["field"], field)
-    if original == corrected:
-        raise yamls.problem(path, line, f"original and corrected are both {corrected!r}.")
-    return {"original": original, "corrected": corrected}
+    if day > today + datetime.timedelta(days=1):  # it is tomorrow already in half of the world
+        raise yamls.problem(
+            path, line, f"the date {written} is still to come. Write the right one."
+        )
 
 
-def _value(path: Path, line: int, value: str, name: str, field: Field) -> str:
-    if field.type != "entities":
-        return gold.value_of(path, line, value, name, field)
-    try:
-        names = json.loads(value)
-        found, _ = ballots.normalise([{"name": one} for one in names], field)
-    except (TypeError, ValueError):
-        found = None
-    if found is None:
-        what = f'{name} is {value!r}, and not a JSON array of names such as ["Camelot"].'
-        raise yamls.problem(path, line, what)
-    return found
+def _check_originals(changes: Mapping, values: Mapping, done: Collection[tuple]) -> None:
+    stale = []
+    for place, change in changes.items():
+        now = values.get(place)
+        stands = "" if now is None or pd.isna(now) else str(now)
+        made = place in done and stands == change.corrected
+        if stands != change.original and not made:
+            stale.append((change, stands))
+    if stale:
+        change, stands = stale[0]
+        what = f"original is {change.original!r}, and the consensus says {stands or 'nothing'!r}"
+        others = f" So it is on {len(stale) - 1} more lines." if len(stale) > 1 else ""
+        what = f"{what}: it has changed. Look at the item again.{others}"
+        raise yamls.problem(change.path, change.line, what)
+
+
+def _spelled(corrections: pd.DataFrame, fields: Collection[str]) -> dict[tuple, str]:
+    """The names of corrected lists: (item, field, key) -> as the person wrote it."""
+    return {
+        (change.item, change.field, key): " ".join(name.split())
+        for change in corrections.itertuples()
+        if change.field in fields
+        for name in json.loads(change.written)
+        if (key := ballots.entity_key(name))
+    }
+
+
+def _line(change: Mapping[str, Any], path: Path) -> str:
+    place = f"line {change['line']}"
+    return place if change["path"] == path else f"{place} of {yamls.shown(change['path'])}"

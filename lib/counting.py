@@ -26,17 +26,6 @@ _NAMES = {
     "weight": ("weight",),
 }
 _NEEDED = ("item", "worker", "label")
-# The status of a count, and the value where it is decided.
-_STATED = """
-SELECT item, {field}CASE WHEN NOT quorum THEN 'no_quorum' WHEN n_leaders > 1 THEN 'tie'
-    ELSE 'decided' END AS status,
-    CASE WHEN quorum AND n_leaders = 1 THEN leader END AS value,
-    share, margin, weight_for, weight_answered, weight_planned,
-    if(quorum AND n_leaders = 1, n_leader, 0) AS n_for,
-    if(quorum AND n_leaders = 1, n_votes - n_leader, 0) AS n_against, n_abstained, weights,
-    CASE WHEN quorum AND n_leaders > 1 THEN to_json(json_keys(n_by_leader)) END AS candidates
-FROM ({tallied})
-"""
 
 
 def count(
@@ -146,12 +135,12 @@ def _query(
         "scale": int(panel["scale"].iloc[0]),
         "quorum": weights.exact(quorum).as_integer_ratio(),
     }
-    parts = []
-    for field, values in of_field.items():
+    parts, columns = [], ", ".join(tally.COLUMNS)
+    for n, (field, values) in enumerate(of_field.items()):
         where = "true" if field is None else f"field = {tally.text(field)}"
         head = "" if field is None else f"{tally.text(field)} AS field, "
-        tallied = tally.query(values, where, **settings)
-        parts.append(_STATED.format(field=head, tallied=tallied))
+        tallied = tally.count(base, str(n), values, where, **settings)
+        parts.append(f"SELECT item, {head}{columns} FROM ({tallied})")  # noqa: S608 - quoted
     return " UNION ALL ".join(parts)
 
 

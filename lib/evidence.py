@@ -7,69 +7,49 @@ the study asks for them, by a field of type text; a quote that is not in the tex
 
 from collections.abc import Collection, Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from lib import judging, verdicts
 from lib.policies import Policy
 from lib.study import Study
 
-COLUMNS = ["condition", "item", "date", "field", "value", "status", "share", "votes_for"]
-COLUMNS += ["votes_against", "abstentions", "corrected", "simulated"]
+COLUMNS = ["policy", "k", "group", "condition", "item", "date", "field", "value", "status", "share"]
+COLUMNS += ["votes_for", "votes_against", "abstentions", "corrected", "simulated"]
 QUOTES = ["item", "field", "model", "annotator", "repeat", "quote", "in_text", "simulated"]
 
 
 def behind(
-    verdict: Mapping[str, object],
+    reached: pd.DataFrame,
     decided: pd.DataFrame,
     documents: pd.DataFrame,
     groups: pd.DataFrame,
     votes: pd.DataFrame,
     study: Study,
 ) -> pd.DataFrame:
-    """One row for each item that decided a verdict and each field that its condition looks at.
+    """One row for each verdict, item that decided it, and field that its condition looks at.
 
-    `verdict` is a row with policy, k and group. votes_for, votes_against and abstentions name
-    models, each with its number of votes and their weight. Items stand newest first, and one that
-    fits two conditions under both; status is null for an item that nobody was asked about.
+    `reached` has policy, k and group, as verdicts.parquet. votes_for, votes_against and abstentions
+    name models, each with its number of votes and their weight. Items stand newest first, and one
+    that fits two conditions under both; status is null for an item that nobody was asked about.
     """
-    policy = study.policies[verdict["policy"]]
-    ks = [] if pd.isna(verdict["k"]) else [verdict["k"]]
     items = verdicts.items_of(documents, decided)
-    samples = {one.group: one for one in verdicts.samples(policy, items, groups, ks)}
     rows = [
-        {"condition": place, "item": item, "field": field}
-        for place, found, looks_at in _deciding(samples[verdict["group"]], policy, decided, study)
+        {**place, "item": item, "field": field}
+        for _, some in reached.groupby("policy", sort=False)
+        for place, found, looks_at in _places(some, study, items, groups, decided)
         for item in found
         for field in study.fields
         if field in looks_at[item]
     ]
-    table = pd.DataFrame(rows, columns=["condition", "item", "field"], dtype="str")
+    table = pd.DataFrame(rows, columns=["policy", "k", "group", "condition", "item", "field"])
+    table = table.astype({"item": "str", "field": "str"})
     said = decided.assign(corrected=decided.get("corrected", False))
     said = said[["item", "field", "value", "status", "share", "corrected", "simulated"]]
-    table = table.merge(items[["item", "date"]], on="item").merge(said, "left", ["item", "field"])
+    table = table.merge(items[["item", "date"]], on="item", how="left")
+    table = table.merge(said, "left", ["item", "field"])
     flags = {name: table[name].eq(True) for name in ("corrected", "simulated")}
-    cast = votes[votes["item"].isin(table["item"])]
-    by_place = dict(list(cast.groupby(["item", "field"])))
-    cells = [
-        _cells(by_place.get((row.item, row.field), votes.head(0)), row.value)
-        for row in table.itertuples()
-    ]
-    words = pd.DataFrame(cells, columns=["votes_for", "votes_against", "abstentions"], dtype="str")
-    return table.assign(**flags).join(words)[COLUMNS]
-
-
-def behind_first(
-    ranked: pd.DataFrame,
-    decided: pd.DataFrame,
-    documents: pd.DataFrame,
-    groups: pd.DataFrame,
-    votes: pd.DataFrame,
-    study: Study,
-) -> pd.DataFrame:
-    """What stands `behind` the first of some verdicts; nothing where there is none."""
-    if ranked.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    return behind(ranked.iloc[0], decided, documents, groups, votes, study)
+    return table.assign(k=table["k"].astype("Int64"), **flags, **_said(table, votes))[COLUMNS]
 
 
 def quotes(
@@ -91,16 +71,55 @@ def quotes(
     )[QUOTES]
 
 
+def texts(
+    items: Collection[str], documents: pd.DataFrame, votes: pd.DataFrame, study: Study
+) -> pd.DataFrame:
+    """The texts of some items for people to read, newest first: item, date, text, quotes.
+
+    `quotes` are those of `quotes`, each once; what is not in the text is marked. A table with
+    document text belongs into cells tagged `private`.
+    """
+    read = documents.loc[documents["item"].isin(list(items)), ["item", "date", "text"]]
+    said = quotes(votes, documents, study, items)
+    mark = said["in_text"].map({True: "", False: " (not in the text)"})
+    lines = (said["quote"] + mark).groupby(said["item"]).agg(lambda some: "; ".join(some.unique()))
+    read = read.assign(quotes=read["item"].map(lines).fillna(""))
+    return read.sort_values(["date", "item"], ascending=[False, True], ignore_index=True)
+
+
+def _places(
+    reached: pd.DataFrame,
+    study: Study,
+    items: pd.DataFrame,
+    groups: pd.DataFrame,
+    decided: pd.DataFrame,
+) -> Iterator[tuple[dict, list[str], Mapping[str, Collection[str]]]]:
+    """For each verdict of one policy its deciding conditions, as `_deciding` gives them."""
+    name = reached["policy"].iloc[0]
+    policy = study.policies[name]
+    left = ~decided["status"].isin(verdicts.SETTLED) & decided["field"].isin(policy.uses)
+    open_fields = decided[left].groupby("item")["field"].agg(set).to_dict()
+    pairs = zip(reached["k"], reached["group"], strict=True)
+    asked = {(None if pd.isna(k) else int(k), group) for k, group in pairs}
+    ks = sorted({k for k, _ in asked if k is not None})
+    for sample in verdicts.samples(policy, items, groups, ks):
+        if (sample.k, sample.group) in asked:
+            place = {"policy": name, "k": sample.k, "group": sample.group}
+            for condition, found, looks_at in _deciding(sample, policy, study, open_fields):
+                yield {**place, "condition": condition}, found, looks_at
+
+
 def _deciding(
-    sample: verdicts.Sample, policy: Policy, decided: pd.DataFrame, study: Study
+    sample: verdicts.Sample,
+    policy: Policy,
+    study: Study,
+    open_fields: Mapping[str, Collection[str]],
 ) -> Iterator[tuple[str, list[str], Mapping[str, Collection[str]]]]:
     """Each deciding condition with its items, and for each item the fields it looks at."""
     _, by, _ = judging.decide(policy, sample.tally, sample.limits)
     items, found = sample.marks["item"], dict(judging.conditions(policy))
     if by == judging.COVERAGE:
         lacking = items[~sample.marks["known"]].tolist()
-        left = ~decided["status"].isin(verdicts.SETTLED) & decided["field"].isin(policy.uses)
-        open_fields = decided[left].groupby("item")["field"].agg(set)
         yield by, lacking, {item: open_fields.get(item, policy.uses) for item in lacking}
         return
     for place in [by] if by in found else found:
@@ -110,27 +129,32 @@ def _deciding(
         yield place, fitting, dict.fromkeys(fitting, fields)
 
 
-def _cells(votes: pd.DataFrame, value: object) -> tuple[str, str, str]:
-    """Who voted for the value, who for others, and who abstained and why."""
-    spoken = votes[votes["abstained"].isna()]
-    silent = votes[votes["abstained"].notna()]
-    own = spoken["value"].eq(value) if isinstance(value, str) else spoken["value"].isna()
-    return (
-        ", ".join(_models(spoken[own])),
-        "; ".join(_by_word(spoken[~own], "value")),
-        "; ".join(_by_word(silent, "abstained")),
-    )
-
-
-def _by_word(votes: pd.DataFrame, column: str) -> Iterator[str]:
-    for word, some in votes.groupby(column):
-        yield f"{word}: {', '.join(_models(some))}"
-
-
-def _models(votes: pd.DataFrame) -> Iterator[str]:
-    for model, some in votes.groupby("model"):
-        weight = some["weight"].sum()
-        yield f"{model} x {len(some)}" + (f" (weight {weight:.3g})" if weight else "")
+def _said(table: pd.DataFrame, votes: pd.DataFrame) -> dict[str, pd.Series]:
+    """Who said what on the item and field of each row: three columns of words."""
+    place = ["item", "field"]
+    decided = table[[*place, "value"]].drop_duplicates().rename(columns={"value": "decided"})
+    cast = votes.merge(decided, on=place)
+    spoke = cast["abstained"].isna()
+    cast["column"] = np.where(spoke, "votes_against", "abstentions")
+    cast.loc[spoke & cast["value"].eq(cast["decided"]), "column"] = "votes_for"
+    cast["word"] = cast["value"].where(spoke, cast["abstained"]).astype("str") + ": "
+    cast.loc[cast["column"].eq("votes_for"), "word"] = ""
+    by_model = cast.groupby([*place, "column", "word", "model"])["weight"].agg(["size", "sum"])
+    pairs = zip(by_model.index.get_level_values("model"), *by_model.to_numpy().T, strict=True)
+    names = [
+        f"{model} x {n:.0f}" + (f" (weight {weight:.3g})" if weight else "")
+        for model, n, weight in pairs
+    ]
+    by_word = pd.Series(names, by_model.index, dtype="str").groupby([*place, "column", "word"])
+    words = by_word.agg(", ".join).reset_index("word", name="models")
+    lines = (words["word"] + words["models"]).groupby([*place, "column"]).agg("; ".join)
+    keys = pd.MultiIndex.from_frame(table[place])
+    return {
+        name: lines.xs(name, level="column").reindex(keys).fillna("").to_numpy()
+        if name in lines.index.get_level_values("column")
+        else ""
+        for name in ("votes_for", "votes_against", "abstentions")
+    }
 
 
 def _plain(text: str) -> str:

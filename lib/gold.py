@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from lib import consensus as counting
+from lib import spreadsheets, yamls
 from lib import votes as ballots
-from lib import yamls
+from lib.errors import StudyError
 from lib.fields import Field
 from lib.study import Study
 
@@ -32,15 +33,17 @@ def read(path: Path, study: Study, items: Collection[str]) -> pd.DataFrame:
     Raises StudyError with file and line for everything that cannot be true of these items.
     """
     labels, known = [], frozenset(items)
-    for line, row in rows(path, COLUMNS):
+    for line, cells in rows(path, COLUMNS):
+        row = {name: spreadsheets.unguard(cell) for name, cell in cells.items()}
         field = field_of(path, line, row, study, known)
         value = value_of(path, line, row["value"], row["field"], field)
         labels.append((row["item"], row["field"], value, line))
     table = pd.DataFrame(labels, columns=[*COLUMNS, "line"])
     if table.empty:
         raise yamls.problem(path, 1, "no labels below the header. Write some, or remove the file.")
-    _check_once(path, table, study.fields)
-    _check_applies(path, table, study.fields)
+    for found in (doubles, contradictions):
+        if problem := next(found(path, table, study.fields), None):
+            raise problem
     return table
 
 
@@ -166,6 +169,9 @@ def field_of(
 
 def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
     """The value as votes have it; a name of an entity field stays as it is written."""
+    if any(ord(letter) < 32 and not letter.isspace() for letter in value):
+        what = f"{name} has a control character in {value!r:.80}. Remove it."
+        raise yamls.problem(path, line, what)
     if field.type == "entities":
         return " ".join(value.split())
     allowed = ", ".join(field.allowed) or f"any {field.type}"
@@ -191,8 +197,8 @@ def _header(path: Path, cells: list[str], columns: list[str]) -> list[str]:
     return header
 
 
-def _check_once(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> None:
-    """One value for a closed field; for entities each name once, and none beside "none"."""
+def doubles(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> Iterator[StudyError]:
+    """Where a closed field has two rows, or a name stands twice or beside "none"."""
     seen: dict[tuple, dict[str, tuple[int, str]]] = {}
     for row in table.itertuples():
         lists = fields[row.field].type == "entities"
@@ -201,18 +207,21 @@ def _check_once(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) ->
         if key in others or (others and "" in {key, *others}):
             line, value = others.get(key) or next(iter(others.values()))
             what = f"{row.field} of {row.item} is {value!r} on line {line}"
-            raise yamls.problem(path, row.line, f"{what} and {row.value!r} here. Keep one.")
+            yield yamls.problem(path, row.line, f"{what} and {row.value!r} here. Keep one.")
         others[key] = (row.line, row.value)
 
 
-def _check_applies(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> None:
+def contradictions(
+    path: Path, table: pd.DataFrame, fields: Mapping[str, Field]
+) -> Iterator[StudyError]:
+    """Where a field has a value although its condition is labelled as not true."""
     stated = {(row.item, row.field): row.value for row in table.itertuples()}
     for row in table.itertuples():
         when = fields[row.field].when
         condition = stated.get((row.item, when), "true")
         if condition != "true":
             what = f"{row.field} does not apply to {row.item}: its gold says {when} {condition}."
-            raise yamls.problem(path, row.line, f"{what} Remove one of the two rows.")
+            yield yamls.problem(path, row.line, f"{what} Remove one of the two rows.")
 
 
 def _counted(value: pd.Series, true: pd.Series, common: pd.Series) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _KINDS |= {"text": "textarea", "entities": "labels"}
 
 @dataclass(frozen=True)
 class Mark:
-    """One label: a value of a field, or a name with its place in the text."""
+    """One label: a value of a field, or a name with its place in the text, in characters."""
 
     field: str
     value: str
@@ -75,12 +75,16 @@ def tasks(
     return found
 
 
-def result(mark: Mark, field: Field) -> dict[str, Any]:
-    """A label in the form that Label Studio gives and takes."""
+def result(mark: Mark, field: Field, text: str = "") -> dict[str, Any]:
+    """A label in the form that Label Studio gives and takes; a name needs the text it stands in.
+
+    Places are counted there in units of UTF-16, as browsers count.
+    """
     kind = _KINDS[field.type]
     body: dict[str, Any] = {"from_name": mark.field, "to_name": TEXT, "type": kind}
     if kind == "labels":
-        value = {"start": mark.start, "end": mark.end, "text": mark.value, kind: [mark.field]}
+        start, end = (_in_units(text, place or 0) for place in (mark.start, mark.end))
+        value = {"start": start, "end": end, "text": mark.value, kind: [mark.field]}
     elif kind == "number":
         value = {kind: json.loads(mark.value)}
     else:
@@ -123,7 +127,7 @@ def _control(part: ElementTree.Element, name: str, field: Field) -> None:
     elif kind == "number":
         bounds = {"min": field.minimum, "max": field.maximum}
         bounds = {word: f"{bound:g}" for word, bound in bounds.items() if bound is not None}
-        step = {"step": "1" if field.type == "integer" else "any"}
+        step = {"step": "1" if field.type == "integer" else "0.001"}
         ElementTree.SubElement(part, "Number", {**named, **bounds, **step, "required": "true"})
     elif kind == "labels":
         ElementTree.SubElement(ElementTree.SubElement(part, "Labels", named), "Label", value=name)
@@ -181,20 +185,30 @@ def _marks(path: Path, line: int, results: object, data: Mapping[str, Any]) -> I
             yield from _read_marks(name, kind, value, data)
         except (KeyError, TypeError, ValueError) as error:
             what = f"the label {name!r} of {data['item']} cannot be read ({error!r})"
-            raise yamls.problem(path, line, f"{what}. Expected the form that tasks give.") from error
+            raise yamls.problem(path, line, f"{what}. Expected its own form.") from error
 
 
 def _read_marks(
     name: str, kind: str, value: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Iterable[Mark]:
     if kind == "labels":
-        start, end = int(value["start"]), int(value["end"])
-        text = value.get("text") or str(data["text"])[start:end]
-        return [Mark(name, " ".join(str(text).split()), start, end)]
+        whole = str(data["text"])
+        start, end = (_in_characters(whole, int(value[place])) for place in ("start", "end"))
+        name_there = value.get("text") or whole[start:end]
+        return [Mark(name, " ".join(str(name_there).split()), start, end)]
     if kind == "number":
         return [Mark(name, str(value["number"]))]
     said = value["choices" if kind == "choices" else "text"]
     return [Mark(name, str(one)) for one in ([said] if isinstance(said, str) else said)]
+
+
+def _in_units(text: str, n_characters: int) -> int:
+    return len(text[:n_characters].encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _in_characters(text: str, n_units: int) -> int:
+    units = text.encode("utf-16-le", "surrogatepass")[: 2 * n_units]
+    return len(units.decode("utf-16-le", "surrogatepass"))
 
 
 def _of(path: Path, line: int, part: object) -> dict[str, Any]:

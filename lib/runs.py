@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lib import clock, yamls
+from lib import clock, spreadsheets, yamls
 from lib import study as studies
 from lib.errors import AccountingError, StudyError, VotebookError
 from lib.study import Study
@@ -31,7 +31,6 @@ _NO_HANDLES = "Close programs, or raise the limit (`ulimit -n`), then run the sa
 _FULL = {errno.EMFILE, errno.ENFILE}
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EINVAL}
 _UNWRITABLE |= {errno.EACCES, errno.EPERM, *_FULL}
-_FORMULA = r"^[=+\-@\t\r]"
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ MADE_IN = {
     "entities": "05_aggregate_votes",
     "index": "05_aggregate_votes",
     "verdicts": "06_reach_verdicts",
+    "evidence": "06_reach_verdicts",
     "flips": "06_reach_verdicts",
 }
 
@@ -251,12 +251,11 @@ def write_csv(frame: "pd.DataFrame", path: Path) -> None:
     """Write a table as CSV for spreadsheets, whole or not at all: a byte order mark, and CR LF.
 
     With other line ends a lone CR in a text would not be quoted and would split its row. Text that
-    a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection).
+    a spreadsheet would run as a formula is guarded.
     """
-    text = frame.select_dtypes(["object", "string"])
-    safe = {name: text[name].replace(_FORMULA, r"'\g<0>", regex=True) for name in text}
+    safe = spreadsheets.guarded(frame)
     with replacing(path) as part:
-        frame.assign(**safe).to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\r\n")
+        safe.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\r\n")
 
 
 def write_table(frame: "pd.DataFrame", path: Path) -> None:

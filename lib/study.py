@@ -69,18 +69,33 @@ class Annotator(Part):
 
 
 class Panel(Part):
-    """The annotators of a study and whether their weight is the model's or each repeat's."""
+    """The annotators of a study and whether their weight is the model's or each repeat's.
+
+    In `mode: alarm` the annotator of the largest weight decides alone, and the others only say
+    where people should look.
+    """
 
     annotators: Annotated[dict[Name, Annotator], pydantic.Field(min_length=1)]
     weights: Literal["per_model", "per_repeat"] = "per_model"
+    mode: Literal["vote", "alarm"] = "vote"
     description: str = ""
+
+    @property
+    def strong(self) -> str | None:
+        """The annotator that decides alone in `mode: alarm`; none where all have a vote."""
+        weights = {name: annotator.weight for name, annotator in self.annotators.items()}
+        return max(weights, key=weights.__getitem__) if self.mode == "alarm" else None
 
 
 class Voting(Part):
-    """Share of the planned weight that must be passed, and the default entity threshold."""
+    """Share of the planned weight that must be passed, the default entity threshold, and whether
+    votes are asked that cannot matter any more; `pilot` so many items are asked in full anyhow.
+    """
 
     quorum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.5
     threshold: Annotated[float, pydantic.Field(gt=0, le=1)] = 1 / 3
+    ask: Literal["all", "decisive"] = "all"
+    pilot: int = pydantic.Field(default=50, ge=0)
 
 
 class Sending(Part):
@@ -224,6 +239,8 @@ def _faults(study: Study, n_policies: int) -> Iterator[tuple[tuple, str]]:
     for name, panel in study.panels.items():
         for at, what in _of_panel(panel):
             yield ("panels", name, "annotators", *at), what
+        if fault := _of_alarm(panel):
+            yield ("panels", name, "mode"), fault
     for name, source in study.corpus.items():
         if not _is_text_encoding(source.encoding):
             what = f"no text encoding {source.encoding!r}. Common ones: utf-8, utf-16, iso-8859-1."
@@ -261,6 +278,20 @@ def _of_panel(panel: Panel) -> Iterator[tuple[tuple, str]]:
             what = f"annotators {first!r} and {second!r} have the same model and parameters, and"
             what = f"{what} would share every answer. Keep one, with"
             yield (second,), f"{what} repeats: {one.repeats + two.repeats}."
+
+
+def _of_alarm(panel: Panel) -> str:
+    """What is wrong with a panel in which one annotator decides alone."""
+    most = max(annotator.weight for annotator in panel.annotators.values())
+    strong = [name for name, one in panel.annotators.items() if one.weight == most]
+    if panel.mode == "vote" or len(strong) == 1 < len(panel.annotators):
+        return ""
+    if len(panel.annotators) == 1:
+        return (
+            "mode: alarm with one annotator: nobody raises an alarm. Add another, of less weight."
+        )
+    what = f"mode: alarm needs one annotator of the largest weight, and {', '.join(strong)} all"
+    return f"{what} have {most:g}. Give a larger weight to the one that decides."
 
 
 def _settings(annotator: Annotator) -> str:

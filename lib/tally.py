@@ -1,50 +1,64 @@
-"""Tally: the query that counts votes on declared values, in one pass and whole units of weight.
+"""Tally: votes on declared values, counted in one pass and in whole units of weight.
 
 The values are known before, so that each has a column of its own in a single GROUP BY: ten million
-votes are counted from Parquet in seconds and bounded memory. Decides nothing about ties.
+votes are counted from Parquet in seconds and bounded memory. Items with the same counts share one
+line of arithmetic. Ties and quorum are exact; no preference is applied here.
 """
 
 import json
 from collections.abc import Sequence
 
+import duckdb
+
 # Every item on one line: what was asked, and for each value its votes (n0, n1...) and its weight
 # (w0, w1...). The repeats of an annotator that voted share its units.
-_PER_ITEM = """
+_WEIGHED = """
 SELECT item, count(*) AS n_asked, sum(slot_units)::BIGINT AS planned,
-    bool_or(simulated) AS simulated, {columns}
+    coalesce(bool_or(simulated), false) AS simulated, {counts}, {sums}
 FROM votes JOIN panel USING (annotator) WHERE {where} GROUP BY item
 """
 _EQUAL = """
-SELECT *, n_asked * {units} AS planned, false AS simulated, {columns} FROM (
-    SELECT item, count(*) AS n_asked, {counts} FROM votes WHERE {where} GROUP BY item)
+SELECT item, count(*) AS n_asked, {counts} FROM votes WHERE {where} GROUP BY item
 """
 _SHARED = """
 SELECT item, sum(n_asked)::BIGINT AS n_asked, sum(n_asked * slot_units)::BIGINT AS planned,
-    bool_or(simulated) AS simulated, {columns}
+    coalesce(bool_or(simulated), false) AS simulated, {totals}, {shares}
 FROM (
     SELECT *, {voted} AS voted FROM (
         SELECT item, annotator, count(*) AS n_asked, bool_or(simulated) AS simulated, {counts}
         FROM votes WHERE {where} GROUP BY item, annotator) JOIN panel USING (annotator))
 GROUP BY item
 """
-_TALLIED = """
-SELECT item, n_asked, n_asked - n_votes AS n_abstained, coalesce(simulated, false) AS simulated,
-    n_votes, n_values, n_leaders, {leader} AS leader, {n_leader} AS n_leader,
-    CASE WHEN n_leaders > 1 THEN {n_by_leader} END AS n_by_leader,
-    {weights} AS weights,
-    answered * {quorum_den} > {quorum_num} * planned AS quorum,
-    CASE WHEN answered > 0 THEN top / answered END AS share,
-    CASE WHEN answered > 0 THEN (top - if(n_leaders > 1, top, {second})) / planned END AS margin,
-    top / {scale} AS weight_for, answered / {scale} AS weight_answered,
-    planned / {scale} AS weight_planned
+# What follows from the counts, once for all items that have the same.
+_KINDS = """
+SELECT *, CASE WHEN quorum AND n_leaders = 1 THEN leader END AS value,
+    CASE WHEN NOT quorum THEN 'no_quorum' WHEN n_leaders > 1 THEN 'tie' ELSE 'decided' END
+        AS status,
+    if(quorum AND n_leaders = 1, n_leader, 0) AS n_for,
+    if(quorum AND n_leaders = 1, n_votes - n_leader, 0) AS n_against,
+    if(quorum AND n_leaders > 1, to_json(json_keys(n_by_leader))::VARCHAR, NULL) AS candidates
 FROM (
-    SELECT *, if(top > 0, {leaders}, 0) AS n_leaders FROM (
-        SELECT *, {top} AS top, {answered} AS answered, {n_votes} AS n_votes, {n_values} AS n_values
-        FROM ({per_item})))
+    SELECT {same}, n_votes, n_leaders, n_asked - n_votes AS n_abstained,
+        {leader} AS leader, {n_leader} AS n_leader,
+        CASE WHEN n_leaders > 1 THEN {n_by_leader} END AS n_by_leader,
+        CASE WHEN answered > 0 THEN {weights} END AS weights,
+        answered * {quorum_den} > {quorum_num} * planned AS quorum,
+        CASE WHEN answered > 0 THEN top / answered END AS share,
+        CASE WHEN answered > 0 THEN (top - if(n_leaders > 1, top, {second})) / planned END
+            AS margin,
+        top / {scale} AS weight_for, answered / {scale} AS weight_answered,
+        planned / {scale} AS weight_planned
+    FROM (
+        SELECT *, if(top > 0, {leaders}, 0) AS n_leaders FROM (
+            SELECT *, {top} AS top, {answered} AS answered, {n_votes} AS n_votes FROM ({each}))))
 """
+COLUMNS = ["value", "status", "share", "margin", "weight_for", "weight_answered"]
+COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
 
 
-def query(
+def count(
+    base: duckdb.DuckDBPyConnection,
+    name: str,
     values: Sequence[str],
     where: str,
     *,
@@ -53,42 +67,53 @@ def query(
     scale: int = 1,
     quorum: tuple[int, int] = (1, 2),
 ) -> str:
-    """The SQL that tallies the votes (item, annotator, value, simulated) that fulfil `where`.
+    """Count the rows of the view `votes` that fulfil `where`; gives the query of the result.
 
-    A value that is not declared abstains. `shares` says that annotators with several repeats share
-    their units of weight among those that voted; `equal_units` that all weigh the same and none is
-    simulated, which needs no panel. Columns of the result: item, n_asked, n_abstained, simulated,
-    n_votes, n_values, n_leaders, leader, n_leader, n_by_leader (JSON, ties), weights (JSON),
-    quorum, share, margin, weight_for, weight_answered, weight_planned. Without any vote share and
-    margin are null.
+    `votes` has item, annotator, value, simulated, and `panel` the units of each annotator; what is
+    counted stays in the tables items_`name` and kinds_`name`. A value that is not declared
+    abstains. `shares` says that annotators with several repeats share their units among those that
+    voted; `equal_units` that all weigh the same and none is simulated, which needs no panel.
+    Columns of the result: item, COLUMNS, n_asked, n_votes, n_by_leader (JSON, ties), simulated;
+    with `equal_units` no simulated. Without any vote share, margin and weights are null.
     """
     places = range(len(values))
-    said = [f"value = {text(value)}" for value in values]
-    counts = [f"count(*) FILTER ({said[n]}) AS n{n}" for n in places]
-    if shares:
-        weighed = [f"coalesce(sum(units // voted * n{n}), 0)::BIGINT AS w{n}" for n in places]
-        columns = [*(f"sum(n{n})::BIGINT AS n{n}" for n in places), *weighed]
-        voted = f"nullif({_sum('n', places)}, 0)"
-        per_item = _SHARED.format(
-            columns=", ".join(columns),
-            counts=", ".join(counts),
-            voted=voted,
-            where=where,
-        )
-    elif equal_units:
-        columns = [f"n{n} * {equal_units} AS w{n}" for n in places]
-        per_item = _EQUAL.format(
-            units=equal_units, columns=", ".join(columns), counts=", ".join(counts), where=where
-        )
-    else:
-        sums = [f"coalesce(sum(units) FILTER ({said[n]}), 0)::BIGINT AS w{n}" for n in places]
-        per_item = _PER_ITEM.format(columns=", ".join([*counts, *sums]), where=where)
-    return _TALLIED.format(
-        per_item=per_item,
+    weighed = [] if equal_units else ["planned", "simulated", *(f"w{n}" for n in places)]
+    same = ", ".join(["n_asked", *(f"n{n}" for n in places), *weighed])
+    counted = _items(values, where, shares=shares, equal=bool(equal_units))
+    base.execute(f"CREATE OR REPLACE TEMP TABLE items_{name} AS {counted}")
+    units = ", ".join(f"n{n} * {equal_units} AS w{n}" for n in places)
+    derived = f", n_asked * {equal_units} AS planned, {units}" if equal_units else ""
+    kinds = _KINDS.format(
+        each=f"SELECT DISTINCT {same}{derived} FROM items_{name}",  # noqa: S608 - our names
+        same=same,
         scale=scale,
         quorum_num=quorum[0],
         quorum_den=quorum[1],
         **_parts(values, scale),
+    )
+    base.execute(f"CREATE OR REPLACE TEMP TABLE kinds_{name} AS {kinds}")
+    kept = ", ".join(["item", *COLUMNS, "n_asked", "n_votes", "n_by_leader", *weighed[1:2]])
+    return f"SELECT {kept} FROM items_{name} JOIN kinds_{name} USING ({same})"  # noqa: S608 - our names
+
+
+def _items(values: Sequence[str], where: str, *, shares: bool, equal: bool) -> str:
+    """The query with a line an item."""
+    places = range(len(values))
+    said = [f"value = {text(value)}" for value in values]
+    counts = ", ".join(f"count(*) FILTER ({one}) AS n{n}" for n, one in enumerate(said))
+    if equal:
+        return _EQUAL.format(counts=counts, where=where)
+    if not shares:
+        sums = [f"coalesce(sum(units) FILTER ({said[n]}), 0)::BIGINT AS w{n}" for n in places]
+        return _WEIGHED.format(counts=counts, sums=", ".join(sums), where=where)
+    return _SHARED.format(
+        counts=counts,
+        totals=", ".join(f"sum(n{n})::BIGINT AS n{n}" for n in places),
+        shares=", ".join(
+            f"coalesce(sum(units // voted * n{n}), 0)::BIGINT AS w{n}" for n in places
+        ),
+        voted=f"nullif({_sum('n', places)}, 0)",
+        where=where,
     )
 
 
@@ -101,7 +126,6 @@ def _parts(values: Sequence[str], scale: int) -> dict[str, str]:
         "second": _greatest(below),
         "answered": _sum("w", places),
         "n_votes": _sum("n", places),
-        "n_values": " + ".join(f"(n{n} > 0)::INTEGER" for n in places),
         "leaders": " + ".join(f"(w{n} = top)::INTEGER" for n in places),
         "leader": _case(f"w{n} = top THEN {text(value)}" for n, value in enumerate(values)),
         "n_leader": _case(f"w{n} = top THEN n{n}" for n in places),
@@ -111,7 +135,7 @@ def _parts(values: Sequence[str], scale: int) -> dict[str, str]:
 
 
 def _members(values: Sequence[str], column: str, when: str, more: str = "") -> str:
-    """A JSON object of some values and their numbers, without a comma at its end."""
+    """A JSON object of some values and their numbers."""
     parts = [
         f"if({when.format(n=n)}, {text(json.dumps(value, ensure_ascii=False) + ':')} || "
         f"({column}{n}{more})::VARCHAR || ',', '')"

@@ -12,7 +12,7 @@ import math
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,12 @@ WITH tried AS (
         PARTITION BY key
         ORDER BY outcome = 'valid' DESC, if(outcome = 'valid', attempt, -attempt), batch) AS place
     FROM outcomes)
-SELECT r.item, r.annotator, r.repeat, coalesce(t.outcome, 'missing') AS outcome,
+SELECT r.item, r.annotator, r.repeat,
+    coalesce(t.outcome, if(s.key IS NULL, 'missing', 'settled')) AS outcome,
     if(t.outcome = 'valid', o.model, r.model) AS model,
     if(t.outcome = 'valid', o.content, NULL) AS content, coalesce(o.simulated, false) AS simulated
 FROM requests r
+LEFT JOIN spared s ON s.key = r.key
 LEFT JOIN tried t ON t.key = r.key AND t.place = 1
 LEFT JOIN outcomes o ON o.key = r.key AND o.batch = t.batch AND o.attempt = t.attempt
 """
@@ -70,19 +72,25 @@ ORDER BY item, field, key, annotator, repeat, n
 
 
 def collect(
-    requests: Path, outcomes: str | Path | Iterable[Path], study: Study, folder: Path
+    requests: Path,
+    outcomes: str | Path | Iterable[Path],
+    study: Study,
+    folder: Path,
+    spared: Collection[str] = (),
 ) -> pd.DataFrame:
     """Write votes.parquet and mentions.parquet to `folder`; gives the accounting by field.
 
-    `outcomes` is a glob or a list of files; requests without any outcome are missing. Columns of
-    the accounting: field, n_votes, and n_<reason> for each reason of abstention. Raises
-    AccountingError unless there is one row for every item, panel slot and field.
+    `outcomes` is a glob or a list of files; requests without any outcome are missing, or settled if
+    their keys are among the `spared` ones of `asking`. Columns of the accounting: field, n_votes,
+    and n_<reason> for each reason of abstention. Raises AccountingError unless there is one row for
+    every item, panel slot and field.
     """
     if isinstance(outcomes, str | Path):
         outcomes = Path(outcomes).parent.glob(Path(outcomes).name)
     folder.mkdir(parents=True, exist_ok=True)
     with database(folder) as base, tempfile.TemporaryDirectory(dir=folder) as scratch:
         base.read_parquet(str(requests)).create_view("requests")
+        base.register("spared", pd.DataFrame({"key": sorted(spared)}, dtype="str"))
         _outcomes(base, sorted(map(str, outcomes)))
         n_items = _check_slots(base, study)
         said, named = f"{scratch}/said", f"{scratch}/named"
@@ -123,6 +131,12 @@ def normalise(value: object, field: Field) -> tuple[str | None, str | None]:
     else:
         found = _declared(value, field.allowed)
     return found, "stray" if found is None else None
+
+
+def said(content: str, study: Study) -> Iterator[tuple[str | None, str | None]]:
+    """What a valid answer says on each field of the study: the value, or why that is no vote."""
+    values = orjson.loads(content)
+    return (_vote(values, name, study) for name in study.fields)
 
 
 def entity_key(name: str) -> str:

@@ -16,10 +16,12 @@ from lib.study import Annotator, Study
 def weigh(study: Study) -> pd.DataFrame:
     """The planned weight of every panel slot: annotator, repeat, model, weight.
 
-    Per model (default) the repeats share the annotator's weight; per repeat each has it.
+    Per model (default) the repeats share the annotator's weight; per repeat each has it. In
+    `mode: alarm` only the strong annotator has any.
     """
+    heavy = _written(study)
     rows = [
-        (name, repeat, one.model, one.weight / one.repeats if shared(study) else one.weight)
+        (name, repeat, one.model, heavy[name] / one.repeats if shared(study) else heavy[name])
         for name, one in study.annotators.items()
         for repeat in range(one.repeats)
     ]
@@ -28,7 +30,7 @@ def weigh(study: Study) -> pd.DataFrame:
 
 def warn(study: Study) -> list[str]:
     """Sentences about weights that let the repeats of one model outvote a stronger one."""
-    if shared(study):
+    if shared(study) or study.panels[study.panel].strong:
         return []
     return [
         _outvoted(strong_name, strong, name, weak)
@@ -46,7 +48,7 @@ def of_annotators(study: Study) -> pd.DataFrame:
     can share), slot_units (planned for each of its repeats), scale (units in a weight of 1).
     """
     most = max(one.repeats for one in study.annotators.values()) if shared(study) else 1
-    table = in_units({name: one.weight for name, one in study.annotators.items()}, most)
+    table = in_units(_written(study), most)
     if shared(study):
         table["slot_units"] //= [one.repeats for one in study.annotators.values()]
     return table.assign(shared=shared(study))
@@ -74,6 +76,15 @@ def exact(share: float) -> Fraction:
     (Fraction(1, 3), Fraction(7, 20))
     """
     return Fraction(share).limit_denominator(1000)
+
+
+def _written(study: Study) -> dict[str, float]:
+    """The weight of each annotator; in `mode: alarm` those that only raise alarms have none."""
+    strong = study.panels[study.panel].strong
+    return {
+        name: one.weight if strong in (None, name) else 0.0
+        for name, one in study.annotators.items()
+    }
 
 
 def _exact(weight: float) -> Fraction:

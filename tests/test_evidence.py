@@ -50,8 +50,9 @@ def found(answers=ANSWERS, documents=DOCUMENTS, **change):
     weight = cast["annotator"].map({"strong": 1.0, "weak": 0.5})
     cast = cast.assign(weight=weight.where(cast["abstained"].isna(), 0.0))
     decided = consensus.decide(cast, STUDY).assign(**change)
-    reached = verdicts.reach(decided, documents, GROUPS, STUDY.policies).iloc[0]
-    return reached, evidence.behind(reached, decided, documents, GROUPS, cast, STUDY)
+    reached = verdicts.reach(decided, documents, GROUPS, STUDY.policies)
+    table = evidence.behind(reached, decided, documents, GROUPS, cast, STUDY)
+    return reached.iloc[0], table
 
 
 def test_the_votes_behind_a_rule():
@@ -111,6 +112,29 @@ def test_quotes_are_looked_up():
         ["weak", "rushed to hospital", False],
     ]
     assert evidence.quotes(cast, DOCUMENTS, STUDY, []).empty
+
+
+def test_texts_for_people_stand_with_their_quotes():
+    """The newest text first; a quote that two gave stands once, an invented one is marked."""
+    answers = ANSWERS | {("i", "quote"): {"strong": "an ambulance", "weak": ["an ambulance", "er"]}}
+    table = evidence.texts(["i", "j"], DOCUMENTS, making.votes(STUDY, answers), STUDY)
+    assert table[["item", "quotes"]].to_numpy().tolist() == [
+        ["j", ""],
+        ["i", "an ambulance; er (not in the text)"],
+    ]
+    assert evidence.texts([], DOCUMENTS, making.votes(STUDY, answers), STUDY).empty
+
+
+def test_verdicts_of_several_samples_keep_their_own_evidence():
+    """At K = 1 the newest item decides alone, at K = 2 both do: each names its own."""
+    answers = ANSWERS | {("i", "severity"): {"strong": "severe", "weak": "severe"}}
+    cast = making.votes(STUDY, answers).assign(weight=1.0)
+    documents, decided = DOCUMENTS[DOCUMENTS["item"].ne("never")], consensus.decide(cast, STUDY)
+    reached = verdicts.reach(decided, documents, GROUPS, STUDY.policies, [1, 2])
+    table = evidence.behind(reached, decided, documents, GROUPS, cast, STUDY)
+    assert table.groupby("k")["item"].agg(set).to_dict() == {1: {"j"}, 2: {"i", "j"}}
+    one = evidence.behind(reached.tail(1), decided, documents, GROUPS, cast, STUDY)
+    assert one["k"].unique().tolist() == [2]
 
 
 def test_a_study_can_ask_for_quotes():

@@ -44,6 +44,7 @@ LAYERS = {
     "pure": [
         "advice",
         "agreement",
+        "alarm",
         "alpha",
         "answers",
         "averages",
