@@ -5,13 +5,14 @@ Imports point downward only:
     top      __main__  commands  exchange  pipeline  report  selftest
     view     accounts  findings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
-             standing  queues  disks  sent  planning  audit  push  submit  dispatch
-             repairs  check  schedule/  notify
+             standing  queues  disks  sent  planning  audit  said  asking  push
+             submit  dispatch  repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
-             outlook  answers  results  dialect  votes  weights  tally  averages  consensus
-             counting  agreement  alpha  inference  entities  gold  prevalence  corrections
-             advice  judging  verdicts  evidence  variants  flips
+             outlook  answers  results  dialect  votes  totals  weights  tally  averages  consensus
+             counting  agreement  alpha  inference  entities/  gold  prevalence  corrections
+             review  advice  judging  verdicts  evidence  variants  flips
+             sampling  labelstudio  labels  labelling
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
-             study  runs  services
+             study  runs  services  spreadsheets
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

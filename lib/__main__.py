@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import commands
+from lib import commands, exchange
 from lib.commands import BUSY, CODES, DONE, INTERRUPTED, STOPPED, plain
 from lib.errors import BusyError, VotebookError
 
@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--inspect", action="store_true", help="list the parameters and stop")
     run.set_defaults(command=_run)
     _add_commands_of_runs(subs)
+    _add_commands_of_files(subs)
     refresh = subs.add_parser("refresh", help="re-make the notebooks' reference outputs")
     refresh.set_defaults(command=_refresh)
     for name, command, words in (
@@ -177,6 +178,20 @@ def _add_commands_of_runs(subs: "argparse._SubParsersAction") -> None:
     bench = subs.add_parser("bench", help="run measurements by name; without one, list them")
     bench.add_argument("names", nargs="*", metavar="NAME")
     bench.set_defaults(command=commands.bench)
+
+
+def _add_commands_of_files(subs: "argparse._SubParsersAction") -> None:
+    """What people and other tools write and read: samples to label, votes, reviews, exports."""
+    gold = subs.add_parser("sample-gold", help="draw a random sample for people to label")
+    gold.add_argument("run", metavar="RUN")
+    gold.add_argument("--n", type=commands.whole, metavar="N", help="items in all (default 200)")
+    gold.add_argument("--seed", default="", metavar="S", help="another random order (default 1)")
+    words = "equal numbers by source, group, review, or what the panel says of a field"
+    gold.add_argument("--by", nargs="+", metavar="BY", help=words)
+    gold.add_argument("--format", choices=["csv", "label-studio", "both"], default="both")
+    gold.add_argument("--anew", action="store_true", help="draw another sample")
+    gold.add_argument("--read", default="", metavar="FILE", help="put a filled file into gold.csv")
+    gold.set_defaults(command=exchange.sample_gold)
 
 
 def _of_run(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib import (
     advice,
+    asking,
     collect,
     estimate,
     ledger,
@@ -137,16 +138,16 @@ def known_keys(run: Run, requests: pd.DataFrame, named: str) -> set[str]:
 def by_model(run: Run) -> pd.DataFrame:
     """Where each model's requests are, what is enqueued, and the limit.
 
-    A request is valid, in flight, not sent, or not valid: it has other outcomes alone, and is sent
-    again or left for people.
+    A request is valid, in flight, not sent, not valid (it has other outcomes alone, and is sent
+    again or left for people), or spared, a column that is there when the study spares votes.
     """
-    requests = run.table("requests").drop_duplicates("key")
+    requests, spared = run.table("requests").drop_duplicates("key"), asking.spared(run)
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         flying, open_shards = ledger.in_flight(book), ledger.shards(book, *ledger.OPEN_STATES)
         windows = {m: queues.window_tokens(run, book, m) for m in requests["model"].unique()}
     outcomes = collect.outcomes(run)
     valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
-    tried = set(outcomes["key"])
+    tried, is_decisive = set(outcomes["key"]), asking.is_decisive(run.study)
     rows = []
     for model, asked in requests.groupby("model"):
         keys = set(asked["key"])
@@ -157,8 +158,9 @@ def by_model(run: Run) -> pd.DataFrame:
                 "n_requests": len(keys),
                 "n_valid": len(keys & valid),
                 "n_in_flight": len(keys & flying - valid),
-                "n_not_sent": len(keys - flying - tried),
-                "n_not_valid": len(keys & tried - valid - flying),
+                "n_not_sent": len(keys - flying - tried - spared),
+                "n_not_valid": len(keys & tried - valid - flying - spared),
+                **({"n_spared": len(keys & spared - flying)} if is_decisive else {}),
                 "enqueued_tokens": sum(enqueued),
                 "limit_tokens": windows[model],
             }
@@ -180,7 +182,10 @@ def shards(run: Run) -> pd.DataFrame:
 
 
 def totals(run: Run) -> pd.DataFrame:
-    """By annotator, the valid or else the last outcome of each request; they must add up."""
+    """By annotator, the valid or else the last outcome of each request; they must add up.
+
+    Requests without an outcome are `spared` when they can matter no more, else `without_outcome`.
+    """
     requests = run.table("requests")
     tried = answered(run, requests)
     tried = tried.assign(valid=tried["outcome"].eq("valid")).sort_values(["valid", "attempt"])
@@ -189,6 +194,9 @@ def totals(run: Run) -> pd.DataFrame:
     asked = requests.groupby("annotator").size()
     table = table.reindex(asked.index, fill_value=0)
     table.insert(0, "n_requests", asked)
+    if asking.is_decisive(run.study):
+        is_spared = requests["key"].isin(asking.spared(run)) & ~requests["key"].isin(tried["key"])
+        table["spared"] = is_spared.groupby(requests["annotator"]).sum()
     table["without_outcome"] = table["n_requests"] - table.drop(columns="n_requests").sum(axis=1)
     _check_collected(run)
     return table.reset_index()
@@ -232,8 +240,9 @@ def unanswered(run: Run) -> pd.DataFrame:
     requests, outcomes = run.table("requests"), collect.outcomes(run)
     with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
         flying = ledger.in_flight(book)
-    still = wanted.wanted(requests, outcomes, flying, run.study)
-    left = wanted.review(requests, outcomes, still, flying)
+    due = asking.now(run, requests, outcomes, flying)
+    left = wanted.review(requests, outcomes, due.rows, flying)
+    left = left[~left["key"].isin(due.later | due.spared)]
     left["what_to_do"] = _advice(left)
     names = ["item", "annotator", "repeat", "model", "attempt", "outcome", "status", "code"]
     return left[[*names, "message", "what_to_do"]].sort_values(names[:3], ignore_index=True)

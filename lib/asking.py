@@ -7,16 +7,26 @@ requests and outcomes alone, so that a crash changes nothing; it withdraws nothi
 """
 
 import contextlib
-import itertools
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import pyarrow
-import pyarrow.parquet
 
-from lib import collect, decisive, estimate, gold, lengths, prompts, runs, votes, waves
+from lib import (
+    collect,
+    decisive,
+    estimate,
+    gold,
+    ledger,
+    lengths,
+    prompts,
+    runs,
+    said,
+    wanted,
+    waves,
+)
 from lib import study as studies
 from lib.errors import StudyError
 from lib.runs import Run
@@ -26,13 +36,13 @@ from lib.study import Study
 PILOT_SHARE = 0.9
 _SLOT = ["item", "annotator", "repeat"]
 _PRICED = 50  # items whose requests give the price of one, where there is no pilot
-_WHY = "{} abstained"
 
 
 class Due(NamedTuple):
-    """What may be asked: the `rows` to send now, and all `requests` that have been due up to now.
+    """What may be asked: the `rows` to send now, and all `requests` that are due or under way.
 
-    `later` are keys that may follow, by what others say; `spared` those that can matter no more.
+    The others are `later`, keys that may follow by what others say, or `spared`, keys of what can
+    matter no more; some of them may be in flight from before.
     """
 
     rows: pd.DataFrame
@@ -53,18 +63,19 @@ def due(
         return Due(still, requests)
     is_finished = _finished(requests, outcomes, {*in_flight, *still["key"]})
     asked = is_finished | requests["item"].isin(items_in_full(run, requests["item"]))
-    said = _said(run, requests[is_finished]) if not asked.all() else None
-    plan = None if said is None else plan_of(run, requests, outcomes, is_finished, said)
+    known = said.votes_of(run, requests[is_finished]) if not asked.all() else None
+    plan = None if known is None else plan_of(run, requests, outcomes, is_finished, known)
     if plan is not None:
         full = items_in_full(run, requests["item"])
         finished = set(requests.loc[is_finished, "key"])
-        asked = decisive.due(requests, said, finished, run.study, plan, full)
+        asked = decisive.due(requests, known, finished, run.study, plan, full)
     is_due = requests["key"].isin(set(requests.loc[asked, "key"]))
-    left = requests[~is_due & ~requests["key"].isin(set(in_flight))]
-    under_way = requests.loc[is_due & ~is_finished, "item"] if plan else left["item"]
+    left = requests[~is_due]
+    under_way = left["item"] if plan is None else requests.loc[is_due & ~is_finished, "item"]
     later = frozenset(left.loc[left["item"].isin(set(under_way)), "key"])
     rows = still[still["key"].isin(set(requests.loc[is_due, "key"]))].reset_index(drop=True)
-    return Due(rows, requests[is_due], later, frozenset(left["key"]) - later)
+    seen = requests[is_due | requests["key"].isin(set(in_flight))]
+    return Due(rows, seen, later, frozenset(left["key"]) - later)
 
 
 def is_decisive(study: Study) -> bool:
@@ -104,17 +115,24 @@ def pilot_items(study: Study, items: pd.Series) -> set[str]:
     return set(different[prompts.draw_order(different) <= study.voting.pilot])
 
 
-def spared(run: Run) -> frozenset[str]:
-    """The keys of a run's requests that need not be asked, because they can matter no more."""
-    from lib import ledger, wanted
+def now(
+    run: Run,
+    requests: pd.DataFrame,
+    outcomes: pd.DataFrame | None = None,
+    in_flight: Collection[str] | None = None,
+) -> Due:
+    """What is due of the requests by what is on disk, as far as it is not given."""
+    if in_flight is None:
+        with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
+            in_flight = ledger.in_flight(book)
+    outcomes = collect.outcomes(run) if outcomes is None else outcomes
+    still = wanted.wanted(requests, outcomes, set(in_flight), run.study)
+    return due(run, requests, outcomes, still, in_flight)
 
-    if not is_decisive(run.study):
-        return frozenset()
-    with ledger.open_ledger(run.path("ledger.sqlite"), read_only=True) as book:
-        flying = ledger.in_flight(book)
-    requests, outcomes = run.table("requests"), collect.outcomes(run)
-    still = wanted.wanted(requests, outcomes, flying, run.study)
-    return due(run, requests, outcomes, still, flying).spared
+
+def spared(run: Run) -> frozenset[str]:
+    """The keys of the run's requests that need not be asked, because they can matter no more."""
+    return now(run, run.table("requests")).spared if is_decisive(run.study) else frozenset()
 
 
 def plan_of(
@@ -122,15 +140,30 @@ def plan_of(
     requests: pd.DataFrame,
     outcomes: pd.DataFrame,
     is_finished: pd.Series,
-    said: pd.DataFrame,
+    known: pd.DataFrame,
 ) -> list[waves.Wave] | None:
-    """The waves in which items are asked; nothing while too little of the pilot is in."""
+    """The waves in which items are asked; nothing while too little of the pilot is in.
+
+    `known` are the votes of finished requests. The plan stands in `said/plan.json` with a digest of
+    what it follows from, because it takes a second to find.
+    """
     pilot = pilot_items(run.study, requests["item"])
-    known = pilot - set(requests.loc[~is_finished, "item"])
-    if len(known) < PILOT_SHARE * len(pilot):
+    whole = pilot - set(requests.loc[~is_finished, "item"])
+    if len(whole) < PILOT_SHARE * len(pilot):
         return None
-    usd_of = prices(run.study, requests, outcomes)
-    return waves.choose(run.study, usd_of, said[said["item"].isin(known)] if pilot else None)
+    study, usd_of = run.study, prices(run.study, requests, outcomes)
+    sample = known[known["item"].isin(whole)].sort_values([*_SLOT, "field"]) if pilot else None
+    shown = sample.to_json(orient="values") if pilot else ""
+    of = studies.digest([study.model_dump(mode="json"), usd_of, shown])
+    path = run.path(said.FOLDER) / "plan.json"
+    held = json.loads(path.read_bytes()) if path.is_file() else {}
+    if held.get("of") == of:
+        return [[(name, repeat) for name, repeat in wave] for wave in held["waves"]]
+    plan = waves.choose(study, usd_of, sample)
+    with runs.replacing(path) as part:
+        text = json.dumps({"asks": waves.described(plan), "waves": plan, "of": of}, indent=1)
+        part.write_text(text, encoding="utf-8")
+    return plan
 
 
 def prices(study: Study, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, float]:
@@ -162,68 +195,3 @@ def _labelled(study: Study) -> set[str]:
     with contextlib.suppress(StudyError):
         return {row["item"] for _, row in gold.rows(path, ["item"])}
     return set()
-
-
-def _said(run: Run, finished: pd.DataFrame) -> pd.DataFrame:
-    """The votes of the finished requests: item, field, annotator, repeat, value, abstained."""
-    tables = list(_values(run))
-    table = pyarrow.concat_tables(tables).to_pandas() if tables else pd.DataFrame({"key": []})
-    if table["key"].duplicated().any():  # of two valid answers the first counts, as in `votes`
-        table = table.sort_values(["attempt", "batch"]).drop_duplicates("key")
-    rows = finished[["key", *_SLOT]].merge(table.astype({"key": "str"}), on="key", how="left")
-    parts = []
-    for name in run.study.fields:
-        value, why = (rows.get(column) for column in (name, _WHY.format(name)))
-        part = rows[_SLOT].assign(field=name, value=value, abstained=why)
-        parts.append(part)
-    whole = pd.concat(parts, ignore_index=True)
-    is_silent = whole["value"].isna() & whole["abstained"].isna()
-    return whole.assign(abstained=whole["abstained"].mask(is_silent, "no answer"))
-
-
-def _values(run: Run) -> Iterator[pyarrow.Table]:
-    """What the valid answers say, a table for each outcome file; kept beside them, because neither
-    the files nor what they say ever change."""
-    fields = studies.digest(
-        {name: f.model_dump(mode="json") for name, f in run.study.fields.items()}
-    )
-    code = Path(votes.__file__).stat()
-    for path in sorted(run.path("outcomes").glob("*.parquet")):
-        kept, stat = run.path("said") / path.name, path.stat()
-        state = [fields, code.st_size, code.st_mtime_ns, stat.st_size, stat.st_mtime_ns]
-        of = studies.digest(state).encode()
-        if (
-            not kept.is_file()
-            or (pyarrow.parquet.read_schema(kept).metadata or {}).get(b"of") != of
-        ):
-            _keep(path, kept, of, run.study)
-        yield pyarrow.parquet.read_table(kept).replace_schema_metadata()
-
-
-def _keep(path: Path, kept: Path, of: bytes, study: Study) -> None:
-    """Write what the valid answers of an outcome file say."""
-    names = [column for name in study.fields for column in (name, _WHY.format(name))]
-    schema = pyarrow.schema(
-        {"key": "string", "attempt": "int64", "batch": "string"} | dict.fromkeys(names, "string"),
-        metadata={"of": of},
-    )
-    columns = ["key", "attempt", "batch", "outcome", "content"]
-    with (
-        runs.replacing(kept) as part,
-        pyarrow.parquet.ParquetFile(path) as file,
-        pyarrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
-    ):
-        for some in file.iter_batches(batch_size=collect.ROWS, columns=columns):
-            rows = [
-                (
-                    row["key"],
-                    row["attempt"],
-                    row["batch"],
-                    *itertools.chain(*votes.said(row["content"], study)),
-                )
-                for row in some.to_pylist()
-                if row["outcome"] == "valid"
-            ]
-            arrays = zip(*rows, strict=True) if rows else [()] * len(schema)
-            table = dict(zip(schema.names, map(list, arrays), strict=True))
-            writer.write_table(pyarrow.table(table, schema))

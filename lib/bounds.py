@@ -111,7 +111,10 @@ def shown(said: Said, rows: np.ndarray, slots: np.ndarray) -> Said:
     codes = {name: np.where(slots, codes[rows], _OPEN) for name, codes in said.codes.items()}
     bits = [sum(1 << int(n) for n in np.flatnonzero(row)) for row in slots] if said.named else []
     named = {
-        name: _array(frozenset(key & bit for key in keys[row]) - {0} for row, bit in zip(rows, bits))
+        name: _array(
+            frozenset(key & bit for key in keys[row]) - {0}
+            for row, bit in zip(rows, bits, strict=True)
+        )
         for name, keys in said.named.items()
     }
     return Said(said.items[rows], codes, named)
@@ -177,7 +180,7 @@ def _of_field(said: Said, name: str, study: Study) -> tuple[np.ndarray, np.ndarr
     return same[where], is_true.to_numpy(bool)[:: len(cases)][where], low[where]
 
 
-def _grouped(columns, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def _grouped(columns: Iterable[np.ndarray], n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The first of each kind of equal rows, and the kind of every row."""
     where = np.zeros(n_rows, dtype="int64")
     for column in columns:
@@ -199,8 +202,8 @@ def _values(whole: np.ndarray, field: Field, named: np.ndarray | None) -> np.nda
         words = np.array([*(field.allowed or ["said", "new"]), None], dtype=object)
         return words[whole]
     values = np.full(whole.shape, None, dtype=object)
-    for pattern, keys in enumerate(named):
-        keys = {f"k{key}": key for key in keys}
+    for pattern, one in enumerate(named):
+        keys = {f"k{slots}": slots for slots in one}
         values[pattern][whole[pattern] == _NOTHING] = "[]"
         values[pattern][whole[pattern] == _ALL] = json.dumps([*keys, _NEW_KEY])
         for case, slot in np.argwhere(whole[pattern] == _SAID):

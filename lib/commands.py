@@ -185,6 +185,14 @@ def number(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number of 1 or more, as it is written on the command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
 def _scheduled(given: argparse.Namespace) -> int:
     """One step by a schedule: says nothing, writes to the run's log, ends the schedule when due."""
     from lib import dispatch, notify, runs

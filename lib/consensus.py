@@ -22,7 +22,7 @@ from lib.study import Study, Voting
 _KINDS = {"category": "closed", "boolean": "closed", "integer": "number"}
 _COLUMNS = ["item", "field", "value", "status", "share", "margin", "weight_for", "weight_answered"]
 _COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
-_COLUMNS += ["spread", "simulated"]
+_COLUMNS += ["spread", "together", "simulated"]
 # The repeats of an annotator that voted on a field share its units. An entity list votes for each
 # of its keys, and its weight has answered once. Votes without weight (`mode: alarm`) name entities
 # that are not elected, and have no part in numbers and texts.
@@ -87,9 +87,19 @@ WHERE units = most GROUP BY ALL
 """
 _ELECTED = """
 SELECT item, field, value AS key, w / answered AS share, n AS n_votes,
-    quorum AND w * threshold_den >= threshold_num * answered AS elected, simulated
+    quorum, quorum AND w * threshold_den >= threshold_num * answered AS elected, simulated
 FROM tallied JOIN weighed USING (item, field, kind) WHERE kind = 'entities'
 ORDER BY item, position, key
+"""
+
+
+# Whether one single answer gave every decided value of an item.
+_TOGETHER = """
+WITH won AS (SELECT item, field, value, count(*) OVER (PARTITION BY item) AS n_won FROM decided)
+SELECT item, bool_or(n_same = n_won) AS together FROM (
+    SELECT item, annotator, repeat, any_value(n_won) AS n_won, count(*) AS n_same
+    FROM votes JOIN won USING (item, field, value) GROUP BY item, annotator, repeat)
+GROUP BY item HAVING any_value(n_won) > 1
 """
 
 
@@ -100,7 +110,9 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     listed (texts that differ); `value` is null unless decided. share = leader's weight / answered;
     margin = (leader - runner-up) / planned. The value of a number is the mean or median, `spread`
     its largest minus its smallest vote; that of entities a JSON array of the elected keys. n_for
-    counts votes for the value. Raises AccountingError unless every slot has its row.
+    counts votes for the value. `together` says whether one single answer gave all the values that
+    are decided on the item (numbers and lists aside); null where fewer than two are. Raises
+    AccountingError unless every slot has its row.
     """
     with _tables(votes, study) as base:
         table = base.sql(_counted(base, study)).to_arrow_table().to_pandas()
@@ -109,11 +121,13 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         if table["kind"].eq("number").any():
             numbers = base.execute(_BALLOTS + _NUMBERS).df()
             table = averages.averaged(table, numbers, study.fields)
-    return _where_applicable(_against(table), study.fields)[_COLUMNS]
+        table = _where_applicable(_against(table), study.fields)
+        return _together(table, base)[_COLUMNS]
 
 
 def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Every entity key that a vote names: item, field, key, share, n_votes, elected, simulated.
+    """Every entity key that a vote names: item, field, key, share, n_votes, quorum, elected,
+    simulated.
 
     Elected when the weight that names it reaches the field's threshold of the weight that answered,
     empty lists included, and the item has its quorum.
@@ -124,21 +138,17 @@ def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:
     """The query that counts all votes: a pass for each closed field, and one for the others."""
-    panel = weights.of_annotators(study)
-    quorum = weights.exact(study.voting.quorum).as_integer_ratio()
     shares = weights.shared(study) and any(one.repeats > 1 for one in study.annotators.values())
+    weighing = tally.Weighing(
+        scale=int(weights.of_annotators(study)["scale"].max()),
+        quorum=weights.exact(study.voting.quorum).as_integer_ratio(),
+        shares=shares,
+    )
     parts = []
     for position, (name, field) in enumerate(study.fields.items()):
         if _kind(field) == "closed":
-            tallied = tally.count(
-                base,
-                name,
-                sorted(field.allowed),
-                f"field = '{name}'",
-                shares=shares,
-                scale=int(panel["scale"].max()),
-                quorum=quorum,
-            )
+            where = f"field = {tally.text(name)}"
+            tallied = tally.count(base, name, sorted(field.allowed), where, weighing)
             head = f"{position} AS position, '{name}' AS field, 'closed' AS kind"
             parts.append(f"SELECT {head}, * FROM ({tallied})")  # noqa: S608 - names are checked
     if len(parts) < len(study.fields):
@@ -242,3 +252,12 @@ def _where_applicable(table: pd.DataFrame, fields: Mapping[str, Field]) -> pd.Da
             table.loc[outside, "status"] = "not_applicable"
             table.loc[outside, ["n_for", "n_against"]] = 0
     return table
+
+
+def _together(table: pd.DataFrame, base: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """Whether the decided values of an item ever occurred together; fields vote alone."""
+    decided = table["status"].eq("decided") & table["kind"].isin(["closed", "text"])
+    won = table.loc[decided, ["item", "field", "value"]]
+    base.register("decided", won[won["item"].duplicated(keep=False)])
+    found = base.execute(_TOGETHER).df().set_index("item")["together"]
+    return table.assign(together=table["item"].map(found.astype("boolean")).astype("boolean"))

@@ -22,6 +22,8 @@ from lib.study import Study
 COLUMNS = ["item", "field", "original", "corrected", "reason", "who", "date"]
 # `written` is `corrected` as the person wrote it: names of a list keep their spelling.
 _READ = [*COLUMNS, "sha256", "written", "path", "line"]
+_UNVOTED = {"share": 0.0, "n_votes": 0, "elected": True, "status": "elected", "attributes": "{}"}
+_UNVOTED |= {"simulated": False, "corrected": True}
 
 
 def read(
@@ -75,14 +77,14 @@ def checked(
         if not row[entry]:
             raise yamls.problem(path, line, f"{entry} is empty. Every change needs one.")
     _check_date(path, line, row["date"], today or clock.now().date())
-    original = _original(path, line, row, field)
+    before = original(path, line, row, field)
     corrected = value(path, line, row["corrected"], row["field"], field)
-    if original == corrected:
+    if before == corrected:
         what = f"original and corrected are both {corrected!r}."
         raise yamls.problem(path, line, f"{what} Remove the line: it changes nothing.")
     change = {name: row[name] for name in COLUMNS} | {"sha256": row.get("sha256", "")}
     place = {"written": row["corrected"], "path": path, "line": line}
-    return {**change, "original": original, "corrected": corrected, **place}
+    return {**change, "original": before, "corrected": corrected, **place}
 
 
 def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
@@ -90,7 +92,9 @@ def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
     if field.type != "entities":
         return gold.value_of(path, line, written, name, field)
     try:
-        found, _ = ballots.normalise([{"name": one} for one in json.loads(written)], field)
+        names = json.loads(written)
+        listed = [{"name": one} for one in names] if isinstance(names, list) else None
+        found, _ = ballots.normalise(listed, field)
     except (TypeError, ValueError):
         found = None
     if found is None:
@@ -99,6 +103,14 @@ def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
         what = f"{name} is {written!r}, and not a JSON array of names such as {meant}."
         raise yamls.problem(path, line, f"{what} A list without names is [].")
     return found
+
+
+def original(path: Path, line: int, row: Mapping[str, str], field: Field) -> str:
+    """What a row says that the consensus says, in its form; empty where it decides nothing."""
+    written = row["original"]
+    if written and field.type in {"integer", "number"}:  # a mean may be no value that a vote has
+        return ballots.number(written) or written
+    return value(path, line, written, row["field"], field) if written else ""
 
 
 def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -158,20 +170,34 @@ def apply_to_names(
         key in elected[item, field] if (item, field) in elected else bool(was)
         for (item, field, key), was in zip(keys, named["elected"], strict=True)
     ]
-    before = named["corrected"].to_numpy(bool) if "corrected" in named else False
-    changed = pd.Series(now, index=named.index, dtype=bool).ne(named["elected"]) | before
-    table = named.assign(elected=pd.Series(now, index=named.index, dtype=bool), corrected=changed)
+    now = pd.Series(now, index=named.index, dtype=bool)
+    changed = now.ne(named["elected"])
+    table = named.assign(elected=now, corrected=changed | named.get("corrected", False))
+    if "status" in table:
+        table["status"] = table["status"].mask(
+            changed, now.map({True: "elected", False: "removed"})
+        )
+    known = set(keys)
     new = [
-        {**dict(zip(("item", "field", "key"), place, strict=True)), "name": name}
+        {**dict(zip(("item", "field", "key"), place, strict=True)), "name": name, **_UNVOTED}
         for place, name in _spelled(corrections, fields).items()
-        if place not in set(keys) and place[:2] in elected
+        if place not in known and place[:2] in elected
     ]
     if not new:
         return table
-    blank = {"share": 0.0, "n_votes": 0, "elected": True, "attributes": "{}"}
-    blank |= {"simulated": False, "corrected": True}
-    added = pd.DataFrame(new).assign(**blank)[list(table)].astype(table.dtypes)
-    return pd.concat([table, added], ignore_index=True)
+    added = pd.DataFrame(new).reindex(columns=table.columns)
+    unknown = [name for name in table if added[name].isna().any()]
+    whole = {name: "Int64" for name in unknown if table[name].dtype.kind in "iu"}
+    kinds = {name: kind for name, kind in table.dtypes.items() if name not in unknown} | whole
+    return pd.concat([table.astype(whole), added.astype(kinds)], ignore_index=True)
+
+
+def flagged(index: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
+    """The index of names with `corrected` where people elected or removed it in any item."""
+    changed = named[named["corrected"]]
+    changed = set(zip(changed["field"], changed["key"], strict=True))
+    places = zip(index["field"], index["key"], strict=True)
+    return index.assign(corrected=pd.Series([place in changed for place in places], dtype=bool))
 
 
 def append(path: Path, changes: pd.DataFrame) -> None:
@@ -188,13 +214,6 @@ def append(path: Path, changes: pd.DataFrame) -> None:
         lines.append([spreadsheets.guard(str(row.get(name, ""))) for name in header])
     with runs.replacing(path) as part, part.open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([header, *lines])
-
-
-def _original(path: Path, line: int, row: Mapping[str, str], field: Field) -> str:
-    written = row["original"]
-    if written and field.type in {"integer", "number"}:  # a mean may be no value that a vote has
-        return ballots.number(written) or written
-    return value(path, line, written, row["field"], field) if written else ""
 
 
 def _check_date(path: Path, line: int, written: str, today: datetime.date) -> None:

@@ -129,17 +129,17 @@ def _query(
     base.register("panel", panel)
     of_field = _declared(base, labels)
     equal = panel["units"].nunique() == 1 and not panel["shared"].any()
-    settings = {
-        "equal_units": int(panel["units"].iloc[0]) if equal else None,
-        "shares": bool(panel["shared"].any()),
-        "scale": int(panel["scale"].iloc[0]),
-        "quorum": weights.exact(quorum).as_integer_ratio(),
-    }
+    weighing = tally.Weighing(
+        scale=int(panel["scale"].iloc[0]),
+        quorum=weights.exact(quorum).as_integer_ratio(),
+        shares=bool(panel["shared"].any()),
+        equal_units=int(panel["units"].iloc[0]) if equal else None,
+    )
     parts, columns = [], ", ".join(tally.COLUMNS)
     for n, (field, values) in enumerate(of_field.items()):
         where = "true" if field is None else f"field = {tally.text(field)}"
         head = "" if field is None else f"{tally.text(field)} AS field, "
-        tallied = tally.count(base, str(n), values, where, **settings)
+        tallied = tally.count(base, str(n), values, where, weighing)
         parts.append(f"SELECT item, {head}{columns} FROM ({tallied})")  # noqa: S608 - quoted
     return " UNION ALL ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Decisive voting: asks first for the votes that settle most for least, and for others where needed.
+"""Decisive voting: the votes that settle most for least first, and others only where needed.
 
 Decides the order in which the slots of the panel are asked, which requests may be asked now, and
 what that saves. Whether an item is settled is for `bounds`, so the plan changes the price alone.
@@ -10,21 +10,13 @@ mentions, spellings, attributes and shares of entities, the spread of numbers. S
 agreement need whole panels: they rest on the pilot, whose items are asked in full.
 """
 
-import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
-from lib import bounds, consensus, weights
+from lib import bounds, consensus, waves, weights
 from lib.study import Study
-
-Wave = list[tuple[str, int]]
-# A wave takes up to a day: it must be worth this share of the price of all votes.
-WORTH_OF_A_WAVE = 0.01
-_WIDTH = 100  # sets of slots of one size that the search keeps; all of them for up to 8 models
-# Without a pilot: how often two models, and two repeats of a model, say the same.
-PRIOR_OF_MODELS, PRIOR_OF_REPEATS, _N_PRIOR = 0.8, 0.9, 200
 
 
 def due(
@@ -40,22 +32,18 @@ def due(
     `votes` has rows for the finished slots alone. Items of the pilot: all. Others: every wave up to
     the first that is not finished, and nothing more once the item is settled.
     """
-    slots = pd.MultiIndex.from_frame(weights.weigh(study)[["annotator", "repeat"]])
-    wave = pd.Series({slot: n for n, one in enumerate(plan) for slot in one}).reindex(slots)
-    of_request = wave.to_numpy()[
-        slots.get_indexer(pd.MultiIndex.from_frame(requests[["annotator", "repeat"]]))
-    ]
-    is_finished = requests["key"].isin(finished).to_numpy()
-    item, items = pd.factorize(requests["item"])
-    current = np.full(len(items), np.inf)
+    is_finished = requests["key"].isin(set(finished)).to_numpy()
+    item, items, slot = bounds.places(requests, study)
+    of_request = waves.numbers(plan, study)[slot]
+    current = np.full(len(items), study.n_votes)
     np.minimum.at(current, item[~is_finished], of_request[~is_finished])
-    is_open = np.isfinite(current)[item]
-    some = np.bincount(item, is_finished, len(items)) > 0
-    undecided = set(items[some & np.isfinite(current)]) - set(pilot_items)
-    settled = bounds.settled(votes[votes["item"].isin(undecided)], study)
-    asked = is_open & (of_request <= current[item]) & ~np.asarray(items.isin(settled))[item]
-    is_pilot = np.asarray(items.isin(set(pilot_items)))[item]
-    return pd.Series(is_finished | is_pilot | asked, index=requests.index)
+    is_pilot = np.asarray(items.isin(set(pilot_items)))
+    is_begun = np.bincount(item, is_finished, len(items)) > 0
+    is_partly = is_begun & (current < study.n_votes) & ~is_pilot
+    known = votes[votes["item"].isin(items[is_partly])]
+    is_over = np.asarray(items.isin(bounds.settled(known, study)))
+    may = is_pilot[item] | (of_request <= current[item]) & ~is_over[item]
+    return pd.Series(is_finished | may, index=requests.index)
 
 
 def expected(
@@ -65,14 +53,14 @@ def expected(
     plan: list[waves.Wave],
     pilot: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """What is expected to be asked of each annotator on `n_items`, with and without decisive voting.
+    """What is expected to be asked of each annotator on `n_items`, and what all votes would be.
 
     The pilot's items, as many as the study says, are asked in full. Columns: annotator, n_requests,
     n_expected, usd_all, usd_expected.
     """
     sample = waves.sampled(study, pilot)
     n_pilot = min(n_items, getattr(study.voting, "pilot", 0))
-    open_before = waves.unsettled(waves.done_before(plan, study), sample, study)
+    open_before = waves.open_after(waves.done_before(plan, study), sample, study)
     rows = []
     for name, one in study.annotators.items():
         n_asked = sum(
@@ -102,31 +90,44 @@ def replay(
     in_pilot = votes["item"].isin(set(pilot_items))
     if plan is None:
         plan = waves.choose(study, usd_of, votes[in_pilot] if in_pilot.any() else None)
-    said = bounds.read(votes, study)
-    usd, rows = _slot_usd(study, usd_of), []
+    said, usd = bounds.read(votes, study), _slot_usd(study, usd_of)
     left = np.flatnonzero(~said.items.isin(set(pilot_items)))
-    last = np.ones((len(said.items), study.n_votes), dtype=bool)
-    n_pilot = len(last) - len(left)
-    rows.append((0, "all", n_pilot, n_pilot * study.n_votes, n_pilot * usd.sum(), n_pilot, 0, 0.0))
-    done = [*waves.done_before(plan, study)[1:], np.ones(study.n_votes, dtype=bool)]
-    before = np.zeros(study.n_votes, dtype=bool)
-    for n, (wave, slots) in enumerate(zip(plan, done, strict=True), start=1):
-        new = slots & ~before
-        here = bounds.shown(said, left, np.tile(slots, (len(left), 1)))
-        is_settled = bounds.judge(here, study).settled
-        over = left[is_settled]
-        last[over] = slots
-        asked = len(left), len(left) * int(new.sum()), len(left) * usd[new].sum()
-        unasked = len(over) * int((~slots).sum()), len(over) * usd[~slots].sum()
-        rows.append((n, waves.described([wave]), *asked, len(over), *unasked))
-        left, before = left[~is_settled], slots
+    asked = np.ones((len(said.items), study.n_votes), dtype=bool)
+    n_pilot = len(asked) - len(left)
+    rows = [(0, "all", n_pilot, n_pilot * study.n_votes, n_pilot * usd.sum(), n_pilot, 0, 0.0)]
+    after = [*waves.done_before(plan, study)[1:], np.ones(study.n_votes, dtype=bool)]
+    for n, (wave, slots) in enumerate(zip(plan, after, strict=True), start=1):
+        new = slots & ~after[n - 2] if n > 1 else slots
+        seen = bounds.shown(said, left, np.tile(slots, (len(left), 1)))
+        is_over = bounds.judge(seen, study).settled
+        over = left[is_over]
+        asked[over] = slots
+        spent = len(left), len(left) * int(new.sum()), len(left) * usd[new].sum()
+        saved = len(over) * int((~slots).sum()), len(over) * usd[~slots].sum()
+        rows.append((n, waves.described([wave]), *spent, len(over), *saved))
+        left = left[~is_over]
     names = ["wave", "asks", "n_items", "n_requests", "usd", "n_settled", "n_unasked"]
     table = pd.DataFrame(rows, columns=[*names, "usd_unasked"])
-    table["n_changed"] = 0
-    return table
+    return table.assign(n_changed=_changed(votes, asked, study))
+
+
+def without(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> pd.DataFrame:
+    """All votes with those of slots that are not `asked` (items x slots) as abstentions."""
+    row, _, column = bounds.places(votes, study)
+    known = pd.Series(asked[row, column], index=votes.index)
+    reasons = votes["abstained"].astype("string").where(known, bounds.SETTLED)
+    return votes.assign(value=votes["value"].where(known, None), abstained=reasons)
+
+
+def _changed(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> int:
+    """How many items have another result without the votes that were not asked."""
+    whole, part = (consensus.decide(v, study) for v in (votes, without(votes, asked, study)))
+    same = [
+        (whole[name].eq(part[name]) | whole[name].isna() & part[name].isna())
+        for name in ("status", "value", "candidates")
+    ]
+    return int(whole.loc[~np.logical_and.reduce(same), "item"].nunique())
 
 
 def _slot_usd(study: Study, usd_of: Mapping[str, float]) -> np.ndarray:
     return weights.weigh(study)["annotator"].map(dict(usd_of)).to_numpy("float64")
-
-

@@ -34,6 +34,8 @@ COPY = "ledger.copy.sqlite"  # of the ledger as it was when a process last let g
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lib.asking import Due
+
 
 class _Held(NamedTuple):
     """A run that this process holds: its ledger, its id at the service, the name of the command."""
@@ -76,14 +78,14 @@ def canary(run: Run, to: Service, max_usd: float, hours: float = 1.0) -> "pd.Dat
 
     Raises CanaryError with the grouped faults when too few are; nothing more is sent then.
     """
-    from lib import collect, submit
+    from lib import asking, collect, submit
     from lib.wanted import health
 
     requests = _requests(run)
     with contextlib.closing(_steps(run, to, max_usd, hours, canaries_only=True)) as steps:
         for _ in steps:
             outcomes = collect.outcomes(run)
-            table = health(requests, outcomes, run.study)
+            table = health(asking.now(run, requests, outcomes).requests, outcomes, run.study)
             if not table["verdict"].eq("untried").any():
                 break
     failed = submit.stops(run, requests)
@@ -175,25 +177,30 @@ def _plan(run: Run, held: _Held, given: Given) -> tuple[Counts, standing.Plan]:
     is_held = bool(sent.held) and not sent.waiting
     changes_at = sent.changes_at.isoformat() if sent.changes_at else None
     is_exact = len(ledger.shards(book, "released")) == n_released
-    counts = _count(run, book, (requests, sent.outcomes, sent.rows) if is_exact else None)
+    counts = _count(run, book, (requests, sent.outcomes, sent.due) if is_exact else None)
     return counts, standing.Plan((*sent.held, *sent.waiting), is_held, changes_at)
 
 
 def _count(
-    run: Run, book: sqlite3.Connection, known: "tuple[pd.DataFrame, ...] | None" = None
+    run: Run,
+    book: sqlite3.Connection,
+    known: "tuple[pd.DataFrame, pd.DataFrame, Due] | None" = None,
 ) -> Counts:
-    """Where the requests are now, from requests, outcomes and the rows that were wanted before."""
-    from lib import collect
-    from lib.wanted import wanted
+    """Where the requests are now, from requests, outcomes and what was due before."""
+    from lib import asking, collect
 
     flying = ledger.in_flight(book)
-    requests, outcomes, rows = known or (_requests(run), collect.outcomes(run), None)
-    rows = wanted(requests, outcomes, flying, run.study) if rows is None else rows
+    requests, outcomes, due = known or (_requests(run), collect.outcomes(run), None)
+    due = due or asking.now(run, requests, outcomes, flying)
     keys = requests["key"].drop_duplicates()
     valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
-    to_send = rows.loc[~rows["key"].isin(flying), "model"].value_counts().to_dict()
+    to_send = due.rows.loc[~due.rows["key"].isin(flying), "model"].value_counts().to_dict()
     n_flying = int(keys.isin(flying - valid).sum())
-    return Counts(len(keys), int(keys.isin(valid).sum()), n_flying, to_send)
+    n_later, n_spared = len(due.later - flying), len(due.spared - flying)
+    if n_later and not (n_flying or to_send):
+        what = f"{n_later:,} requests of run {run.name} wait for answers, and none is under way."
+        raise AccountingError(f"{what} Set voting: ask: all in study.yml, and run 01 again.")
+    return Counts(len(keys), int(keys.isin(valid).sum()), n_flying, to_send, n_later, n_spared)
 
 
 @contextlib.contextmanager

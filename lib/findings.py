@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import consensus, corrections, entities, gold, policies, yamls
+from lib import corrections, entities, gold, policies, yamls
+from lib import review as reviewing
 from lib.runs import Run
 from lib.study import Study
 
@@ -29,13 +30,28 @@ def labels(run: Run, items: Collection[str]) -> pd.DataFrame:
     return table[table["item"].isin(set(items))]
 
 
+def changes(run: Run) -> pd.DataFrame:
+    """The study's corrections, checked against the run's texts; none where there is no file."""
+    path = Path(run.study.folder) / "corrections.csv"
+    return (
+        corrections.read(path, run.study, texts(run)) if path.is_file() else corrections.table([])
+    )
+
+
+def texts(run: Run) -> dict[str, str]:
+    """The SHA-256 of the text of each item."""
+    known = pd.read_parquet(run.path("documents.parquet"), columns=["item", "sha256"])
+    return dict(zip(known["item"], known["sha256"], strict=True))
+
+
 def correct(run: Run, decided: pd.DataFrame) -> pd.DataFrame:
     """The consensus with the study's corrections applied and flagged in the column `corrected`."""
-    path = Path(run.study.folder) / "corrections.csv"
-    if not path.is_file():
-        return decided.assign(corrected=False)
-    changes = corrections.read(path, run.study, decided["item"].unique())
-    return corrections.apply(decided, changes, run.study)
+    return corrections.apply(decided, changes(run), run.study)
+
+
+def correct_names(run: Run, named: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
+    """The elected names with corrected lists applied and flagged; `decided` is corrected."""
+    return corrections.apply_to_names(named, decided, changes(run), run.study)
 
 
 def name_scores(run: Run, named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -46,17 +62,17 @@ def name_scores(run: Run, named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFr
     wanted = table[table["field"].map(lambda name: run.study.fields[name].type == "entities")]
     if wanted.empty:
         return pd.DataFrame(columns=["who", "field", "match", "f1"])
-    votes = run.table("votes")
-    votes = votes[votes["item"].isin(wanted["item"])]
+    votes, asked = run.table("votes"), wanted["item"].unique().tolist()
+    votes = votes[votes["item"].isin(asked)]
+    documents = pd.read_parquet(run.path("documents.parquet"), filters=[("item", "in", asked)])
     found = {"panel": named}
     for name in run.study.annotators:
         mine = votes[votes["annotator"].eq(name)]
-        found[name] = consensus.elected(mine, gold.alone_on(run.study, name))
-    scores = []
-    for who, elected in found.items():
-        pooled = entities.score(_pooled(elected), _pooled(wanted))
-        score = pd.concat([pooled, entities.score(elected, wanted)])
-        scores.append(score.assign(who=who))
+        alone = gold.alone_on(run.study, name)
+        found[name] = entities.settle(entities.voted(mine, alone), documents, alone)
+    scores = [
+        entities.score(elected, wanted, documents).assign(who=who) for who, elected in found.items()
+    ]
     return pd.concat(scores, ignore_index=True)[["who", *scores[0].columns.drop("who")]]
 
 
@@ -74,33 +90,18 @@ def on_gold(accuracies: pd.DataFrame, scores: pd.DataFrame) -> str:
     return " ".join(said) or "There is no gold: nobody knows yet whether the panel is right."
 
 
-def review(run: Run, decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
-    """What people should look at first: no quorum, then ties, then the lowest margins.
+def review(
+    run: Run, decided: pd.DataFrame, named: pd.DataFrame, n: int | None = None, text: bool = False
+) -> pd.DataFrame:
+    """What people should look at first, as a file of corrections to fill; see `review`.
 
-    Columns: item, field, value, status, margin, candidates. What the whole panel says alike is left
-    out, and so are texts, which are not voted on. A name is doubtful when its share is near the
-    threshold; its margin is the distance.
+    With the votes behind each row and, when asked for, the text.
     """
-    order = {"no_quorum": 0, "tie": 1, "decided": 2, "elected": 2, "not elected": 2}
-    kinds = decided["field"].map(lambda name: run.study.fields[name].type)
-    alike = decided["margin"].ge(1) | decided["spread"].eq(0) | kinds.isin(["text", "entities"])
-    sure = alike & decided["status"].eq("decided")
-    doubtful = decided[decided["status"].isin(order) & ~sure]
-    threshold = named["field"].map(
-        lambda name: run.study.fields[name].threshold or run.study.voting.threshold
-    )
-    names = named.assign(
-        value=named["name"],
-        status=named["elected"].map({True: "elected", False: "not elected"}),
-        margin=(named["share"] - threshold).abs(),
-        candidates=None,
-    )
-    names = names[~names["share"].ge(1)]
-    columns = ["item", "field", "value", "status", "margin", "candidates"]
-    both = pd.concat([doubtful[columns].astype(object), names[columns].astype(object)])
-    both = both.assign(place=both["status"].map(order), margin=both["margin"].astype(float))
-    order = ["place", "margin", "item", "field"]
-    return both.sort_values(order, kind="stable", ignore_index=True)[columns]
+    table = reviewing.listed(decided, named, run.study, n)
+    columns = ["item", "field", "annotator", "repeat", "model", "value", "weight", "abstained"]
+    table = reviewing.with_votes(table, run.table("votes")[columns], run.study)
+    table = reviewing.with_texts(table, run.table("documents"), text)
+    return table[[*reviewing.COLUMNS, *(["text"] if text else [])]]
 
 
 def groups(study: Study) -> pd.DataFrame:
@@ -175,8 +176,3 @@ def _group_names(table: pd.DataFrame) -> dict[str, str]:
     names = {row["group"]: row["name"] for row in table.to_dict("records") if row["name"]}
     times = Counter(names.values())
     return {one: name if times[name] == 1 else f"{name} ({one})" for one, name in names.items()}
-
-
-def _pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """All lists of an item as one, for scores over all fields: names keep their field."""
-    return table.assign(item=table["item"] + "\n" + table["field"], field="all")

@@ -214,14 +214,18 @@ def doubles(path: Path, table: pd.DataFrame, fields: Mapping[str, Field]) -> Ite
 def contradictions(
     path: Path, table: pd.DataFrame, fields: Mapping[str, Field]
 ) -> Iterator[StudyError]:
-    """Where a field has a value although its condition is labelled as not true."""
+    """Where a field has a value although its condition is labelled as not true.
+
+    Rows of several files have a column `path`.
+    """
     stated = {(row.item, row.field): row.value for row in table.itertuples()}
     for row in table.itertuples():
         when = fields[row.field].when
         condition = stated.get((row.item, when), "true")
         if condition != "true":
             what = f"{row.field} does not apply to {row.item}: its gold says {when} {condition}."
-            yield yamls.problem(path, row.line, f"{what} Remove one of the two rows.")
+            at = getattr(row, "path", path)
+            yield yamls.problem(at, row.line, f"{what} Remove one of the two rows.")
 
 
 def _counted(value: pd.Series, true: pd.Series, common: pd.Series) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from lib.errors import StudyError
 from lib.study import Study
 
 FILE = "gold_sample.csv"
-COLUMNS = ["place", "item", "stratum", "probability", "by", "seed", "frame", "sha256", "drawn_at"]
+COLUMNS = ["place", "item", "stratum", "probability", "sheet", "by", "seed", "frame", "sha256"]
+COLUMNS += ["drawn_at"]
 ALL = "all"
 SEED = "1"
 _LOW_MARGIN = 0.5
@@ -100,8 +101,8 @@ def extend(
         changed.append("other items or strata than when it was drawn")
     if changed:
         what = f"{FILE} has a sample of {len(sample):,} items, and there is {'; '.join(changed)}."
-        hint = "--anew draws another one; with the same seed most of the items come again,"
-        raise StudyError(f"{what} {hint} and labels in gold.csv stay.")
+        hint = "--anew draws another one: labels stay in gold.csv, and with the same seed many of"
+        raise StudyError(f"{what} {hint} the items come again.")
     if gone := set(sample["item"]) - set(strata.index):
         what = f"{len(gone):,} of {len(sample):,} drawn items are not asked about in this run"
         raise StudyError(f"{what}, such as {min(gone)!r}. Name the run for which they were drawn.")
@@ -121,15 +122,19 @@ def stamped(
     now: datetime,
     **same: str,
 ) -> pd.DataFrame:
-    """The rows of gold_sample.csv: with the digest of each text and the time of each draw.
+    """The rows of gold_sample.csv, with sheet, digest of the text, and the time of the draw.
 
-    What was drawn before keeps both.
+    What was drawn before keeps all three.
     """
+    old = {} if before is None else before.set_index("item").to_dict("index")
+    sheet = 1 + max((row["sheet"] for row in old.values()), default=0)
     digests = documents.set_index("item")["sha256"].to_dict()
-    times = dict.fromkeys(drawn["item"], now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    for row in before.to_dict("records") if before is not None else ():
-        digests[row["item"]], times[row["item"]] = row["sha256"], row["drawn_at"]
-    more = {"sha256": drawn["item"].map(digests), "drawn_at": drawn["item"].map(times)}
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    fresh = {
+        item: {"sheet": sheet, "sha256": digests[item], "drawn_at": time} for item in drawn["item"]
+    }
+    kept = [{name: old.get(item, row)[name] for name in row} for item, row in fresh.items()]
+    more = pd.DataFrame(kept, index=drawn.index)
     return drawn.assign(**more, **same)[COLUMNS]
 
 
@@ -139,7 +144,8 @@ def read(path: Path) -> pd.DataFrame:
     for line, cells in gold.rows(path, COLUMNS):
         row = {name: spreadsheets.unguard(cell) for name, cell in cells.items()}
         try:
-            numbers = {"place": int(row["place"]), "probability": float(row["probability"])}
+            numbers = {name: int(row[name]) for name in ("place", "sheet")}
+            numbers["probability"] = float(row["probability"])
         except ValueError as error:
             raise yamls.problem(path, line, f"{error}: this file is not for writing in.") from error
         if row["item"] in seen:

@@ -20,13 +20,15 @@ from lib.service import Service
 
 _FACT = "standing"
 _PLANNERS = ("answers", "brake", "pacing", "planning", "queues", "shards", "submit", "wanted")
+_PLANNERS += ("asking", "bounds", "consensus", "decisive", "votes", "waves", "weights")
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a run is: `state` is done, waiting or stopped; `reasons` say why it is not done.
 
-    `to_send` counts by model the lines that are to be sent and have no shard.
+    `to_send` counts by model the lines that are to be sent and have no shard. Where votes that
+    cannot matter are not asked, `n_later` may follow by what others say, and `n_spared` will not.
     """
 
     state: str
@@ -39,6 +41,8 @@ class Progress:
     reserved_usd: float
     reasons: tuple[str, ...] = ()
     to_send: Mapping[str, int] = field(default_factory=dict, compare=False)
+    n_later: int = 0
+    n_spared: int = 0
 
     def __str__(self) -> str:
         """One honest line: what is in, under way, still to send, and left for review."""
@@ -46,6 +50,8 @@ class Progress:
             f"{self.state}: {self.n_valid:,} of {self.n_requests:,} answered, {self.n_in_flight:,} "
             f"in flight, {self.n_to_send:,} to send, {self.n_left:,} for review"
         )
+        line += f", {self.n_later:,} may follow" if self.n_later else ""
+        line += f", {self.n_spared:,} spared" if self.n_spared else ""
         return "\n".join([line, *self.reasons])
 
 
@@ -56,6 +62,8 @@ class Counts(NamedTuple):
     n_valid: int
     n_in_flight: int
     to_send: dict[str, int]
+    n_later: int = 0
+    n_spared: int = 0
 
 
 class Plan(NamedTuple):
@@ -120,11 +128,13 @@ def progress(book: sqlite3.Connection, counts: Counts, plan: Plan, state: str = 
         n_valid=counts.n_valid,
         n_in_flight=counts.n_in_flight,
         n_to_send=n_to_send,
-        n_left=counts.n_requests - counts.n_valid - under_way,
+        n_left=counts.n_requests - counts.n_valid - under_way - counts.n_later - counts.n_spared,
         spend_usd=spent_usd,
         reserved_usd=reserved_usd,
         reasons=tuple(dict.fromkeys(told)),
         to_send=counts.to_send,
+        n_later=counts.n_later,
+        n_spared=counts.n_spared,
     )
 
 
@@ -141,10 +151,11 @@ def _held(book: sqlite3.Connection) -> dict[str, Any] | None:
 
 def _facts(run: Run, book: sqlite3.Connection) -> str:
     """A digest of what is asked, what is answered, and where every shard is."""
-    requests = run.path("requests.parquet")
+    # Items with labels are asked in full.
+    given = (run.path("requests.parquet"), Path(run.study.folder) / "gold.csv")
     return studies.digest(
         [
-            _stamps([requests] if requests.is_file() else []),
+            _stamps([path for path in given if path.is_file()]),
             _stamps(sorted(run.path("outcomes").glob("*.parquet"))),
             run.study.model_dump_json(),
             [(shard["shard"], shard["state"]) for shard in ledger.shards(book)],

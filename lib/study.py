@@ -88,12 +88,13 @@ class Panel(Part):
 
 
 class Voting(Part):
-    """Share of the planned weight that must be passed, the default entity threshold, and whether
-    votes are asked that cannot matter any more; `pilot` so many items are asked in full anyhow.
+    """Share of planned weight that must be passed, default entity threshold, what becomes of names
+    that overlap, and whether votes are asked that cannot matter; `pilot` items are asked in full.
     """
 
     quorum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.5
     threshold: Annotated[float, pydantic.Field(gt=0, le=1)] = 1 / 3
+    overlaps: Literal["settle", "keep"] = "settle"
     ask: Literal["all", "decisive"] = "all"
     pilot: int = pydantic.Field(default=50, ge=0)
 

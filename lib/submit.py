@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lib import (
+    asking,
     brake,
     clock,
     collect,
@@ -25,6 +26,7 @@ from lib import (
     service,
     shards,
 )
+from lib.asking import Due
 from lib.brake import Verdict
 from lib.errors import BudgetError, ModelError, ServiceError
 from lib.planning import Step
@@ -37,10 +39,10 @@ LOOK_AGAIN_SECONDS = 600  # how often a window is asked anew that only time make
 class Sent(NamedTuple):
     """Why no more was sent: what a person or a budget has to change (`held`), and what time will.
 
-    `changes_at` is when time alone may change the answer. `rows` were wanted before, by `outcomes`.
+    `changes_at` is when time alone may change the answer. What was `due` before, by `outcomes`.
     """
 
-    rows: pd.DataFrame
+    due: Due
     outcomes: pd.DataFrame
 
     held: tuple[str, ...] = ()
@@ -55,24 +57,24 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
     concerns every model, and ModelError when every model that is left refuses what it is asked.
     """
     run, book = step.run, step.book
-    outcomes = collect.outcomes(run)
-    verdicts = _verdicts(step, requests, outcomes)
-    _withdraw(step, requests, outcomes, verdicts)
-    rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
-    if collect.share(run, rows, step.to):
-        outcomes = collect.outcomes(run)
-        rows = wanted(requests, outcomes, ledger.in_flight(book), run.study)
-        verdicts = _verdicts(step, requests, outcomes)
+    outcomes, still, due = _due(step, requests)
+    verdicts = _verdicts(step, due.requests, outcomes)
+    if _withdraw(step, requests, outcomes, due, verdicts):
+        outcomes, still, due = _due(step, requests)
+    # What others have paid for costs nothing here, so it is taken whether it is due or not.
+    if collect.share(run, still, step.to):
+        outcomes, still, due = _due(step, requests)
+        verdicts = _verdicts(step, due.requests, outcomes)
     ledger.afford(book, step.cap_usd)
     held, waiting, refused = [], [], []
     for verdict in verdicts.values():
         (held if verdict.state == "stopped" else waiting).append(verdict.why)
     _cancel(step, verdicts)
     waits = {shard["model"] for shard in ledger.shards(book, "planned", "uploaded")}
-    names = sorted({*rows["model"].unique(), *waits})
+    names = sorted({*due.rows["model"].unique(), *waits})
     n_released = len(ledger.shards(book, "released"))
     for model in names:
-        asked = rows[rows["model"].eq(model)]
+        asked = due.rows[due.rows["model"].eq(model)]
         try:
             _send(step, model, asked, verdicts.get(model, Verdict("canary")), len(names))
         except ModelError as error:
@@ -89,8 +91,8 @@ def send(step: Step, requests: pd.DataFrame) -> Sent:
     held += [str(error) for error in refused]
     told = (tuple(filter(None, held)), tuple(filter(None, waiting)))
     if len(ledger.shards(book, "released")) > n_released:  # their lines are to be planned anew
-        return Sent(rows, outcomes, *told, clock.now())
-    return Sent(rows, outcomes, *told, _changes_at(step, verdicts))
+        return Sent(due, outcomes, *told, clock.now())
+    return Sent(due, outcomes, *told, _changes_at(step, verdicts))
 
 
 def stops(run: Run, requests: pd.DataFrame) -> dict[str, str]:
@@ -101,23 +103,38 @@ def stops(run: Run, requests: pd.DataFrame) -> dict[str, str]:
     return {model: one.why for model, one in found.items() if one.state == "stopped"}
 
 
+def _due(step: Step, requests: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Due]:
+    """The outcomes, what is wanted of all requests by them, and what of that is due."""
+    outcomes, flying = collect.outcomes(step.run), ledger.in_flight(step.book)
+    still = wanted(requests, outcomes, flying, step.run.study)
+    return outcomes, still, asking.due(step.run, requests, outcomes, still, flying)
+
+
 def _withdraw(
-    step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame, verdicts: dict[str, Verdict]
-) -> None:
-    """Release the shards that are not batches yet and hold a line that is no longer to be asked,
-    more than the limits of today admit, or what a canary has to go before."""
+    step: Step,
+    requests: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    due: Due,
+    verdicts: dict[str, Verdict],
+) -> bool:
+    """Release the shards that are not batches yet and hold a line that is not to be asked now, more
+    than the limits of today admit, or what a canary has to go before; gives whether any was."""
     waiting = ledger.shards(step.book, "planned", "uploaded")
     if not waiting:
-        return
+        return False
     answered = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
-    asked = set(requests["key"]) - answered
+    asked, not_now = set(requests["key"]) - answered, due.later | due.spared
+    n_released = len(ledger.shards(step.book, "released"))
     for shard in waiting:
-        if not asked.issuperset(ledger.sends(step.book, shard["shard"])["key"]):
+        keys = set(ledger.sends(step.book, shard["shard"])["key"])
+        if not asked >= keys:
             push.release(step, shard, "its requests have changed since it was planned")
         elif shard["model"] not in verdicts:
             push.release(step, shard, "the study asks its model no more")
         elif queues.is_paused([shard]):
             continue
+        elif not_now & keys:
+            push.release(step, shard, "some of its lines need not be asked now")
         elif verdicts[shard["model"]].state == "canary" and shard["purpose"] != "canary":
             push.release(step, shard, "its model has to pass a canary first")
         elif shard["n_requests"] > 1:
@@ -129,6 +146,7 @@ def _withdraw(
                 or shard["size_bytes"] > bounds.max_bytes
             ):
                 push.release(step, shard, "its lines go into smaller ones")
+    return len(ledger.shards(step.book, "released")) > n_released
 
 
 def _verdicts(step: Step, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict[str, Verdict]:

@@ -7,6 +7,7 @@ line of arithmetic. Ties and quorum are exact; no preference is applied here.
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import duckdb
 
@@ -56,40 +57,48 @@ COLUMNS = ["value", "status", "share", "margin", "weight_for", "weight_answered"
 COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
 
 
+class Weighing(NamedTuple):
+    """How votes weigh: units in a weight of 1, and the quorum as a fraction.
+
+    `shares` says that annotators with several repeats share their units among those that voted;
+    `equal_units` that all weigh the same and no vote is simulated, which needs no panel.
+    """
+
+    scale: int
+    quorum: tuple[int, int]
+    shares: bool = False
+    equal_units: int | None = None
+
+
 def count(
     base: duckdb.DuckDBPyConnection,
     name: str,
     values: Sequence[str],
     where: str,
-    *,
-    equal_units: int | None = None,
-    shares: bool = False,
-    scale: int = 1,
-    quorum: tuple[int, int] = (1, 2),
+    weighing: Weighing,
 ) -> str:
     """Count the rows of the view `votes` that fulfil `where`; gives the query of the result.
 
     `votes` has item, annotator, value, simulated, and `panel` the units of each annotator; what is
     counted stays in the tables items_`name` and kinds_`name`. A value that is not declared
-    abstains. `shares` says that annotators with several repeats share their units among those that
-    voted; `equal_units` that all weigh the same and none is simulated, which needs no panel.
-    Columns of the result: item, COLUMNS, n_asked, n_votes, n_by_leader (JSON, ties), simulated;
-    with `equal_units` no simulated. Without any vote share, margin and weights are null.
+    abstains. Columns of the result: item, COLUMNS, n_asked, n_votes, n_by_leader (JSON, ties), and
+    simulated unless all weigh the same. Without any vote share, margin and weights are null.
     """
+    equal_units = weighing.equal_units
     places = range(len(values))
     weighed = [] if equal_units else ["planned", "simulated", *(f"w{n}" for n in places)]
     same = ", ".join(["n_asked", *(f"n{n}" for n in places), *weighed])
-    counted = _items(values, where, shares=shares, equal=bool(equal_units))
+    counted = _items(values, where, shares=weighing.shares, equal=bool(equal_units))
     base.execute(f"CREATE OR REPLACE TEMP TABLE items_{name} AS {counted}")
     units = ", ".join(f"n{n} * {equal_units} AS w{n}" for n in places)
     derived = f", n_asked * {equal_units} AS planned, {units}" if equal_units else ""
     kinds = _KINDS.format(
         each=f"SELECT DISTINCT {same}{derived} FROM items_{name}",  # noqa: S608 - our names
         same=same,
-        scale=scale,
-        quorum_num=quorum[0],
-        quorum_den=quorum[1],
-        **_parts(values, scale),
+        scale=weighing.scale,
+        quorum_num=weighing.quorum[0],
+        quorum_den=weighing.quorum[1],
+        **_parts(values, weighing.scale),
     )
     base.execute(f"CREATE OR REPLACE TEMP TABLE kinds_{name} AS {kinds}")
     kept = ", ".join(["item", *COLUMNS, "n_asked", "n_votes", "n_by_leader", *weighed[1:2]])

@@ -22,8 +22,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from lib import runs, weights
-from lib.errors import AccountingError
+from lib import runs, totals, weights
 from lib.fields import Field
 from lib.study import Study
 
@@ -33,7 +32,8 @@ _CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _VOTES = pyarrow.schema(
     {"item": "string", "field": "string", "annotator": "string", "repeat": "int64"}
-    | {"model": "string", "value": "string", "abstained": "string", "simulated": "bool"}
+    | {"model": "string", "value": "string", "said": "string", "abstained": "string"}
+    | {"simulated": "bool", "batch": "string"}
 )
 _MENTIONS = pyarrow.schema(
     {"item": "string", "field": "string", "key": "string", "name": "string"}
@@ -41,7 +41,8 @@ _MENTIONS = pyarrow.schema(
 )
 _OUTCOME = {"key": "VARCHAR", "outcome": "VARCHAR", "content": "VARCHAR", "model": "VARCHAR"}
 _OUTCOME |= {"batch": "VARCHAR", "attempt": "INTEGER", "simulated": "BOOLEAN"}
-# A valid outcome settles a request; without one, the last attempt says why there is no vote.
+# A valid outcome settles a request; without one, the last attempt says why there is no vote. What
+# an invalid answer says is kept, and is no vote.
 _ANSWERS = """
 WITH tried AS (
     SELECT key, outcome, attempt, batch, row_number() OVER (
@@ -51,14 +52,15 @@ WITH tried AS (
 SELECT r.item, r.annotator, r.repeat,
     coalesce(t.outcome, if(s.key IS NULL, 'missing', 'settled')) AS outcome,
     if(t.outcome = 'valid', o.model, r.model) AS model,
-    if(t.outcome = 'valid', o.content, NULL) AS content, coalesce(o.simulated, false) AS simulated
+    if(t.outcome IN ('valid', 'invalid'), o.content, NULL) AS content, t.batch,
+    coalesce(o.simulated, false) AS simulated
 FROM requests r
 LEFT JOIN spared s ON s.key = r.key
 LEFT JOIN tried t ON t.key = r.key AND t.place = 1
 LEFT JOIN outcomes o ON o.key = r.key AND o.batch = t.batch AND o.attempt = t.attempt
 """
 _WEIGHED = """
-SELECT item, field, annotator, repeat, model, value, abstained, simulated,
+SELECT item, field, annotator, repeat, model, value, said, abstained, simulated, batch,
     CASE WHEN abstained IS NOT NULL THEN 0 WHEN NOT shared THEN weight ELSE weight / count(*)
         FILTER (abstained IS NULL) OVER (PARTITION BY item, field, annotator) END AS weight
 FROM said JOIN panel USING (annotator)
@@ -92,7 +94,7 @@ def collect(
         base.read_parquet(str(requests)).create_view("requests")
         base.register("spared", pd.DataFrame({"key": sorted(spared)}, dtype="str"))
         _outcomes(base, sorted(map(str, outcomes)))
-        n_items = _check_slots(base, study)
+        n_items = totals.check_slots(base, study)
         said, named = f"{scratch}/said", f"{scratch}/named"
         with (
             pyarrow.parquet.ParquetWriter(said, _VOTES) as votes,
@@ -108,7 +110,7 @@ def collect(
         _write(base, _WEIGHED, folder / "votes.parquet")
         base.read_parquet(str(folder / "votes.parquet")).create_view("votes")
         _write(base, _NAMED, folder / "mentions.parquet")
-        return _account(base, n_items * study.n_votes, study)
+        return totals.account(base, n_items * study.n_votes, study)
 
 
 def normalise(value: object, field: Field) -> tuple[str | None, str | None]:
@@ -137,6 +139,21 @@ def said(content: str, study: Study) -> Iterator[tuple[str | None, str | None]]:
     """What a valid answer says on each field of the study: the value, or why that is no vote."""
     values = orjson.loads(content)
     return (_vote(values, name, study) for name in study.fields)
+
+
+def strays(votes: Path | pd.DataFrame) -> pd.DataFrame:
+    """What was said that no field allows: field, annotator, model, said, n_votes, item (the first).
+
+    The most frequent come first. A stray value is an abstention, and never a class of its own.
+    """
+    query = """SELECT field, annotator, model, said, count(*) AS n_votes, min(item) AS item
+        FROM votes WHERE abstained = 'stray' GROUP BY ALL ORDER BY n_votes DESC, ALL"""
+    with database() as base:
+        if isinstance(votes, Path):
+            base.read_parquet(str(votes)).create_view("votes")
+        else:
+            base.register("votes", votes.astype({"said": "string", "abstained": "string"}))
+        return base.execute(query).df()
 
 
 def entity_key(name: str) -> str:
@@ -170,34 +187,34 @@ def _outcomes(base: duckdb.DuckDBPyConnection, files: list[str]) -> None:
     base.execute(f"CREATE VIEW outcomes AS SELECT {columns} FROM written")  # noqa: S608 - our names
 
 
-def _check_slots(base: duckdb.DuckDBPyConnection, study: Study) -> int:
-    """The number of items; raises AccountingError unless each was asked once by every slot."""
-    slots = set(base.execute("SELECT DISTINCT annotator, repeat FROM requests").fetchall())
-    planned = set(weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None))
-    query = "SELECT count(DISTINCT item), count(*), count(DISTINCT (item, annotator, repeat))"
-    n_items, n_found, n_different = base.execute(f"{query} FROM requests").fetchall()[0]
-    n_expected = n_items * study.n_votes
-    if slots != planned or n_found != n_expected or n_different != n_expected:
-        what = (
-            f"{n_found} requests ({n_different} different) for {n_items} items, and {n_items} "
-            f"items x {study.n_votes} votes of panel {study.panel} are {n_expected}. "
-            "Make the requests again from this study: notebook 02."
-        )
-        raise AccountingError(what, n_found=n_found, n_expected=n_expected)
-    return n_items
-
-
 def _read(answer: dict[str, Any], study: Study) -> tuple[list[dict], list[dict]]:
-    """The votes and the mentions of one answer."""
+    """The votes and the mentions of one answer; of one that is not valid, what it says."""
     content, outcome = answer.pop("content"), answer["outcome"]
-    values = orjson.loads(content) if outcome == "valid" else {}
+    found = orjson.loads(content) if content else None
+    values = found if isinstance(found, dict) else {}
     votes, mentions = [], []
     for name, field in study.fields.items():
         value, abstained = _vote(values, name, study) if outcome == "valid" else (None, outcome)
-        votes.append({**answer, "field": name, "value": value, "abstained": abstained})
+        if outcome == "invalid" and name in values and normalise(values[name], field)[1]:
+            abstained = "stray"
+        said = _said(values[name], value, field) if name in values else None
+        votes.append(
+            {**answer, "field": name, "value": value, "said": said, "abstained": abstained}
+        )
         if field.type == "entities" and value is not None:
             mentions += _mentions(values[name], {**answer, "field": name})
     return votes, mentions
+
+
+def _said(answered: object, value: str | None, field: Field) -> str | None:
+    """What an answer says, as it says it, where that is not the value itself.
+
+    Of an accepted entity list nothing: its names as written are mentions.
+    """
+    if field.type == "entities" and value is not None:
+        return None
+    text = answered if isinstance(answered, str) else orjson.dumps(answered).decode()
+    return None if text == value else text
 
 
 def _vote(values: dict[str, Any], name: str, study: Study) -> tuple[str | None, str | None]:
@@ -278,20 +295,3 @@ def _write(base: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
         except duckdb.IOException as error:
             number = re.search(r'"errno":"(\d+)"', str(error))
             raise runs.unwritable(path, int(number[1]) if number else errno.EIO) from None
-
-
-def _account(base: duckdb.DuckDBPyConnection, n_answers: int, study: Study) -> pd.DataFrame:
-    """Votes and abstentions by field; raises AccountingError unless they add up."""
-    query = "SELECT field, coalesce(abstained, 'votes') AS reason, count(*) AS n FROM votes"
-    counts = base.execute(f"{query} GROUP BY ALL").df()
-    n_found, n_expected = int(counts["n"].sum()), n_answers * len(study.fields)
-    if n_found != n_expected:
-        what = f"{n_found} votes written for {n_answers} answers x {len(study.fields)} fields"
-        hint = "Two outcome files say the same attempt twice, or a file is damaged."
-        what = f"{what}, which are {n_expected}. {hint}"
-        raise AccountingError(what, n_found=n_found, n_expected=n_expected)
-    table = counts.pivot_table(index="field", columns="reason", values="n", fill_value=0)
-    reasons = ["votes", *sorted(set(table) - {"votes"})]
-    table = table.reindex(index=list(study.fields), columns=reasons, fill_value=0)
-    table.columns = [f"n_{reason}" for reason in reasons]
-    return table.astype("int64").reset_index()

@@ -26,7 +26,7 @@ PRIOR_OF_MODELS, PRIOR_OF_REPEATS, _N_PRIOR = 0.8, 0.9, 200
 _WIDTH = 100  # sets of slots of one size that the search keeps: all of them for up to 8 models
 
 
-def waves(
+def choose(
     study: Study, usd_of: Mapping[str, float], pilot: pd.DataFrame | None = None
 ) -> list[Wave]:
     """The plan: slots (annotator, repeat) in waves, by the least expected price; see `plans`."""
@@ -76,15 +76,19 @@ def described(plan: Iterable[Wave]) -> str:
     return ", then ".join(parts)
 
 
+def numbers(plan: list[Wave], study: Study) -> np.ndarray:
+    """The number of the wave in which each slot of the panel is asked, from 0."""
+    wave_of = {tuple(slot): n for n, wave in enumerate(plan) for slot in wave}
+    slots = weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None)
+    return np.array([wave_of[slot] for slot in slots])
+
+
 def done_before(plan: list[Wave], study: Study) -> np.ndarray:
     """For each wave which slots have been asked before it."""
-    slots = list(weights.weigh(study)[["annotator", "repeat"]].itertuples(index=False, name=None))
-    wave_of = {tuple(slot): n for n, wave in enumerate(plan) for slot in wave}
-    number = np.array([wave_of[slot] for slot in slots])
-    return number < np.arange(len(plan))[:, None]
+    return numbers(plan, study) < np.arange(len(plan))[:, None]
 
 
-def unsettled(slots: np.ndarray, sample: bounds.Said, study: Study) -> np.ndarray:
+def open_after(slots: np.ndarray, sample: bounds.Said, study: Study) -> np.ndarray:
     """The share of the sample's items that is not settled when these slots have answered."""
     n_items = len(sample.items)
     rows = np.tile(np.arange(n_items), len(slots))
@@ -146,7 +150,7 @@ def _searched(
                 cost = so_far + share * prices[place]
                 costs[after] = min(cost, costs.get(after, np.inf))
         level, spent = np.array(sorted(costs)), np.array([costs[one] for one in sorted(costs)])
-        share_of = unsettled(_slots_of(level, study), sample, study)
+        unsettled = open_after(_slots_of(level, study), sample, study)
         hope = (spent + unsettled * ((full - level) @ prices)).round(9)
         keep = np.sort(np.argsort(hope, kind="stable")[:_WIDTH])
         level, spent, unsettled = level[keep], spent[keep], unsettled[keep]
@@ -188,14 +192,18 @@ def _drawn(study: Study) -> pd.DataFrame:
             said += [_resaid(own, PRIOR_OF_REPEATS, n_values, random) for _ in range(one.repeats)]
         words = np.stack(said, axis=1).reshape(-1, n_names)
         table = slots.iloc[np.tile(np.arange(len(slots)), _N_PRIOR)].reset_index(drop=True)
-        table = table.assign(item=np.repeat(np.arange(_N_PRIOR), len(slots)).astype(str), field=name)
+        table = table.assign(
+            item=np.repeat(np.arange(_N_PRIOR), len(slots)).astype(str), field=name
+        )
         table["value"] = [_word(one, field) for one in words]
         tables.append(table)
     whole = pd.concat(tables, ignore_index=True)
     return _applied(whole, study).assign(model="-", simulated=False)
 
 
-def _resaid(said: np.ndarray, agree: float, n_values: int, random: np.random.Generator) -> np.ndarray:
+def _resaid(
+    said: np.ndarray, agree: float, n_values: int, random: np.random.Generator
+) -> np.ndarray:
     """The answers said again, so often the same that two who do so agree as often as `agree`."""
     others = n_values - 1
     same = (1 + math.sqrt(1 - n_values * (1 - agree * others))) / n_values

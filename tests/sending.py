@@ -26,7 +26,14 @@ FIELDS = {"pleased": {"description": "Whether the guest was pleased.", "type": "
 
 
 def make_run(
-    folder, texts=TEXTS, name="", prompt=PROMPT, fields=FIELDS, annotators=LUNA, **sending
+    folder,
+    texts=TEXTS,
+    name="",
+    prompt=PROMPT,
+    fields=FIELDS,
+    annotators=LUNA,
+    voting=None,
+    **sending,
 ):
     """A run of a study in `folder` with what notebooks 01 and 02 write; its canary takes it all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +44,7 @@ def make_run(
         "fields": fields,
         "panel": "small",
         "panels": {"small": {"annotators": annotators}},
+        "voting": voting or {},
         "sending": {"canary": 6, **sending},
     }
     (folder / "study.yml").write_text(yaml.safe_dump(study), encoding="utf-8")

@@ -173,7 +173,7 @@ def test_a_panel_without_one_strong_annotator_is_refused(tmp_path, annotators, w
     text = f"""title: Moods
 question: Which?
 corpus: {{all: {{path: "*.txt"}}}}
-fields: {{mood: {{type: boolean, description: Calm?}}}}
+fields: {{mood: {{type: boolean, description: Is it calm}}}}
 panel: p
 panels:
   p:

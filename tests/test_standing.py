@@ -177,7 +177,7 @@ def test_counts_stand_without_a_conclusion(flying):
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
         counts = standing.counted(run, book)
         standing.record(run, book, counts, given(to, book), None)
-        assert standing.counted(run, book) == counts == (6, 0, 2, {"gpt-6-luna": 4})
+        assert standing.counted(run, book) == counts == (6, 0, 2, {"gpt-6-luna": 4}, 0, 0)
         assert standing.planned(run, book, given(to, book)) is None
 
 

@@ -1,0 +1,65 @@
+"""Election: which names the votes on an item elect, how they are written, what is said of them."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import consensus, weights
+from lib.entities import attributes
+from lib.study import Study
+
+_ENTITY = ["item", "field", "key"]
+_COLUMNS = [*_ENTITY, "name", "share", "n_votes", "elected", "status", "attributes", "simulated"]
+
+
+def elect(mentions: Path | pd.DataFrame, votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Every name that an answer gives, and whether it is elected; a row an item, field and key.
+
+    status: elected, below_threshold, or no_quorum (of the item). The name is the most frequent
+    spelling (ties: first in the alphabet). A scalar attribute is what most weight says among those
+    who name it, null included, and null in a tie; a list keeps the members that more than half of
+    that weight has.
+    """
+    table = voted(votes, study)
+    said = pd.read_parquet(mentions) if isinstance(mentions, Path) else mentions
+    scale = weights.of_annotators(study)["scale"].max()
+    # An answer that gives a name twice is one vote: its first mention speaks.
+    first = said[said["n"].eq(0)].sort_values([*_ENTITY, "annotator", "repeat"])
+    units = (first["weight"] * scale).round().astype("int64")
+    columns = [first[name] for name in [*_ENTITY, "name", "attributes"]]
+    rows = []
+    for key, votes_for in itertools.groupby(zip(*columns, units, strict=True), lambda row: row[:3]):
+        names, texts, weighing = zip(*(row[3:] for row in votes_for), strict=True)
+        spelled = attributes.spelling(Counter(names))
+        rows.append((*key, spelled, attributes.described(texts, weighing)))
+    described = pd.DataFrame(rows, columns=[*_ENTITY, "name", "attributes"]).astype("string")
+    table = table.merge(described, on=_ENTITY, how="left", validate="one_to_one")
+    named = table["name"].fillna(table["key"])
+    return table.assign(name=named, attributes=table["attributes"].fillna("{}"))[_COLUMNS]
+
+
+def voted(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Every name that a vote gives, by its key alone; columns as `elect` but for what is said."""
+    table = consensus.elected(votes, study)
+    reached = np.where(table["quorum"], "below_threshold", "no_quorum")
+    status = np.where(table["elected"], "elected", reached)
+    return table.drop(columns="quorum").assign(status=pd.array(status, dtype="string"))
+
+
+def listed(decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
+    """The consensus with the names that are elected after overlaps as the value of entity lists.
+
+    Rows that are no decided entity list stay as they are.
+    """
+    elected = named[named["elected"]].sort_values("key").groupby(["item", "field"])["key"].agg(list)
+    lists = elected.map(lambda keys: json.dumps(keys, ensure_ascii=False, separators=(",", ":")))
+    fields = set(named["field"])
+    mine = decided["status"].eq("decided") & decided["field"].isin(fields)
+    places = pd.MultiIndex.from_frame(decided.loc[mine, ["item", "field"]])
+    values = decided["value"].copy()
+    values[mine] = lists.reindex(places, fill_value="[]").to_numpy()
+    return decided.assign(value=values)

@@ -1,0 +1,194 @@
+"""Overlaps: which of the elected names of an item stay when several claim the same words.
+
+A name that stands in the text only inside longer elected names of its field competes with them
+("Arthur" that is never without "King Arthur"): the higher share stays, the longer in an exact tie.
+A name elected in several fields of an item stays where its share is highest; equal shares keep it
+in all. What loses stays in the table and names its winner. `voting: {overlaps: keep}` in the study
+switches both rules off.
+
+Shares of one item and field have the same divisor, so that equal weights are equal floats.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib import runs
+from lib.entities import places
+from lib.entities.places import Place
+from lib.errors import AccountingError
+from lib.study import Study
+
+_ROWS = 500
+_CONTEXTS = {"item": "string", "document": "string", "field": "string", "key": "string"}
+_CONTEXTS |= {"start": "int64", "end": "int64", "before": "string", "written": "string"}
+_CONTEXTS |= {"after": "string"}
+
+
+class Name(NamedTuple):
+    """An elected name of an item."""
+
+    field: str
+    key: str
+    share: float
+
+
+class Fate(NamedTuple):
+    """What becomes of an elected name: its status, who won, and where else it stays."""
+
+    status: str = "elected"
+    lost_to: str | None = None
+    also_in: str | None = None
+
+
+def settle(
+    named: pd.DataFrame,
+    documents: Path | pd.DataFrame,
+    study: Study,
+    contexts: Path | None = None,
+) -> pd.DataFrame:
+    """The names of `elect` looked for in the texts, and overlaps settled.
+
+    New columns: n_places (in the item's text; 0 says that the name is not there), lost_to (the name
+    or field that won), also_in (fields that keep the name with an equal share); status may become
+    overlap or other_field. `contexts` is written with a row for every place of a name that stays:
+    item, document, field, key, start and end in the document, before, written, after. Texts are
+    streamed. Raises AccountingError for items without a text.
+    """
+    rows = named.groupby("item").indices
+    fates: list[Fate | None] = [None] * len(named)
+    n_places = np.full(len(named), -1)
+    columns = [named[name].tolist() for name in ("field", "key", "share", "elected")]
+
+    def frames() -> Iterator[pd.DataFrame]:
+        yield pd.DataFrame(columns=list(_CONTEXTS)).astype(_CONTEXTS)
+        for batch in _texts(documents):
+            shown: list[tuple] = []
+            for item, document, offset, text in batch:
+                mine = rows.get(item, ())
+                table = [tuple(column[n] for column in columns) for n in mine]
+                found = places.find(text, dict.fromkeys(key for _, key, _, _ in table))
+                elected = [Name(*row[:3]) for row in table if row[3]]
+                decided = fate(elected, found, settles=study.voting.overlaps == "settle")
+                for n, (field, key, _, _) in zip(mine, table, strict=True):
+                    fates[n] = decided.get((field, key))
+                    n_places[n] = len(found[key])
+                    if fates[n] and fates[n].status == "elected":
+                        head = (item, document, field, key)
+                        shown += _contexts(text, head, offset, found[key])
+            yield pd.DataFrame(shown, columns=list(_CONTEXTS)).astype(_CONTEXTS)
+
+    if contexts:
+        runs.write_stream(frames(), contexts)
+    else:
+        for _ in frames():
+            pass
+    return _stated(named, fates, n_places)
+
+
+def fate(
+    names: Sequence[Name], found: Mapping[str, Sequence[Place]], *, settles: bool = True
+) -> dict[tuple[str, str], Fate]:
+    """What becomes of the elected names of one item, by field and key."""
+    if not settles:
+        return {(name.field, name.key): Fate() for name in names}
+    by_field: dict[str, list[Name]] = defaultdict(list)
+    for name in names:
+        by_field[name.field].append(name)
+    fates, kept = {}, defaultdict(list)
+    for of_field in by_field.values():
+        lost = _overlapped(of_field, found)
+        for name in of_field:
+            winner = lost.get(name.key)
+            fates[name.field, name.key] = Fate("overlap", winner) if winner else Fate()
+            if not winner:
+                kept[name.key].append(name)
+    for key, rivals in kept.items():
+        fates.update({(name.field, key): one for name, one in _typed(rivals)})
+    return fates
+
+
+def _overlapped(names: Sequence[Name], found: Mapping[str, Sequence[Place]]) -> dict[str, str]:
+    """The names of one field that lose, each with the name that wins over it."""
+    holders = _holders({name.key: found[name.key] for name in names})
+    kept: list[str] = []
+    lost = {}
+    for name in sorted(names, key=lambda one: (-one.share, -len(one.key), one.key)):
+        mine = holders.get(name.key, set())
+        winner = [key for key in kept if key in mine or name.key in holders.get(key, set())]
+        if winner:
+            lost[name.key] = winner[0]
+        else:
+            kept.append(name.key)
+    return lost
+
+
+def _holders(found: Mapping[str, Sequence[Place]]) -> dict[str, set[str]]:
+    """For each name that stands nowhere outside of longer ones: the longer ones that hold it."""
+    spans = [(start, -end, key) for key, some in found.items() for start, end in some]
+    holders: dict[str, set[str]] = {key: set() for key, some in found.items() if some}
+    open_spans: list[tuple[int, int, str]] = []
+    for start, end, key in sorted(spans):
+        open_spans = [one for one in open_spans if -one[1] > start]
+        around = {one[2] for one in open_spans if one[1] <= end and one[:2] != (start, end)}
+        if not around:
+            holders.pop(key, None)
+        elif key in holders:
+            holders[key] |= around
+        open_spans.append((start, end, key))
+    return holders
+
+
+def _typed(rivals: Sequence[Name]) -> Iterator[tuple[Name, Fate]]:
+    """What becomes of one key in each of the fields that elected it."""
+    most = max(name.share for name in rivals)
+    winners = [name.field for name in rivals if name.share == most]
+    for name in rivals:
+        others = ", ".join(field for field in winners if field != name.field)
+        if name.share < most:
+            yield name, Fate("other_field", lost_to=others)
+        else:
+            yield name, Fate(also_in=others or None)
+
+
+def _texts(documents: Path | pd.DataFrame) -> Iterator[list[tuple[str, str, int, str]]]:
+    """Item, document, place of the item in the document, and text; a few hundred at a time."""
+    columns = ["item", "document", "start", "text"]
+    frames = runs.stream(documents, columns, _ROWS) if isinstance(documents, Path) else [documents]
+    for frame in frames:
+        yield list(frame[columns].itertuples(index=False, name=None))
+
+
+def _contexts(
+    text: str, head: tuple[str, str, str, str], offset: int, found: Sequence[Place]
+) -> Iterator[tuple]:
+    for start, end in found:
+        yield (*head, offset + start, offset + end, *places.context(text, (start, end)))
+
+
+def _stated(
+    named: pd.DataFrame, fates: Sequence[Fate | None], n_places: np.ndarray
+) -> pd.DataFrame:
+    """The table with what became of its names."""
+    n_lost = int((n_places < 0).sum())
+    if n_lost:
+        items = named.loc[n_places < 0, "item"]
+        what = f"{n_lost} names stand on items that are not in documents, such as {items.iloc[0]!r}"
+        raise AccountingError(f"{what}. Run 01_load_documents again, then 02.", n_missing=n_lost)
+    before = named.get("lost_to", pd.Series(pd.NA, index=named.index)).tolist()
+    lost_to = [one.lost_to if one else old for one, old in zip(fates, before, strict=True)]
+    status = [one.status if one else old for one, old in zip(fates, named["status"], strict=True)]
+    told = {
+        "elected": [word == "elected" for word in status],
+        "status": pd.array(status, dtype="string"),
+        "lost_to": pd.array(lost_to, dtype="string"),
+        "also_in": pd.array([one.also_in if one else None for one in fates], dtype="string"),
+        "n_places": n_places.astype("int64"),
+    }
+    last = ["attributes", "simulated"]
+    table = named.assign(**told)
+    return table[sorted(table, key=lambda name: last.index(name) if name in last else -1)]

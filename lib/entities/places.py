@@ -1,0 +1,84 @@
+"""Places: where names stand in a text, and the words around them.
+
+Answers have no offsets, so that a name is looked for: letter for letter but for case, space and
+the forms that Unicode takes for equal, at whole words, everywhere. A name that is not found may be
+invented, inflected, or written otherwise. One pass over the words of a text finds all its names.
+"""
+
+import functools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+# Scripts without spaces between words: every letter stands alone there (Thai, Lao, Burmese, Khmer,
+# Chinese, Japanese). Marks that combine with a letter belong to its word; all else is a sign.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+|\S")
+_CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
+_REACH_CHARS = 160
+
+Place = tuple[int, int]
+
+
+def find(text: str, keys: Collection[str]) -> dict[str, list[Place]]:
+    """Every place of every key: start and end in the text, in the order of the text.
+
+    Keys are those of `votes.entity_key`. A key that is not there has an empty list.
+
+    >>> find("King  Arthur; Arthur's men, not Arthurian.", ["arthur", "king arthur", "mordred"])
+    {'arthur': [(6, 12), (14, 20)], 'king arthur': [(0, 12)], 'mordred': []}
+    """
+    found: dict[str, list[Place]] = {key: [] for key in keys}
+    names: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for key in found:
+        words = tuple(_WORD.findall(key))
+        names[words].append(key)
+        if words:
+            lengths[words[0]].add(len(words))
+    words, starts, ends = _words(text)
+    for n, word in enumerate(words):
+        for length in lengths.get(word, ()):
+            for key in names.get(tuple(words[n : n + length]), ()):
+                found[key].append((starts[n], ends[n + length - 1]))
+    return found
+
+
+def context(text: str, place: Place, n_words: int = 8) -> tuple[str, str, str]:
+    """The words before a place, what stands there, and the words after; spaces are single.
+
+    >>> context("There came to Camelot a knight of Wales", (14, 21), n_words=2)
+    ('came to', 'Camelot', 'a knight')
+    """
+    start, end = place
+    before = text[max(0, start - _REACH_CHARS) : start].split()[-n_words:]
+    after = text[end : end + _REACH_CHARS].split()[:n_words]
+    return " ".join(before), " ".join(text[start:end].split()), " ".join(after)
+
+
+def _words(text: str) -> tuple[list[str], list[int], list[int]]:
+    """The words and signs of a text, as keys have them, with start and end of each."""
+    if text.isascii():
+        matches = list(_WORD.finditer(text.lower()))
+        return (
+            [m.group() for m in matches],
+            [m.start() for m in matches],
+            [m.end() for m in matches],
+        )
+    words, starts, ends = [], [], []
+    for match in _WORD.finditer(text):
+        for word in _folded(match.group()):
+            words.append(word)
+            starts.append(match.start())
+            ends.append(match.end())
+    return words, starts, ends
+
+
+@functools.lru_cache(maxsize=65536)
+def _folded(word: str) -> Iterable[str]:
+    """A word as keys have it; one sign can become several (the sign for a half, ligatures)."""
+    if word.isascii():
+        return (word.lower(),)
+    same = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
+    return tuple(_WORD.findall(same.replace(_CURLY, "'")))

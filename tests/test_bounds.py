@@ -1,0 +1,122 @@
+"""Bounds: against every completion that there is, and where they cannot be exact."""
+
+import itertools
+
+import making
+import numpy as np
+import panels
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import bounds, consensus, weights
+
+RESULT = ["status", "value", "candidates"]
+
+
+def completions(study, said, alternatives):
+    """Every way in which the open slots could still answer, as items of one table of votes."""
+    free = [slot for slot in panels.slots(study) if slot not in said]
+    ways = itertools.product(alternatives, repeat=len(free))
+    return {f"{n:06}": said | dict(zip(free, way, strict=True)) for n, way in enumerate(ways)}
+
+
+def results(decided):
+    """What is decided on each item, by field."""
+    plain = decided[RESULT].astype("string").fillna("-").agg("|".join, axis=1)
+    return plain.groupby(decided["item"], sort=False).agg(tuple)
+
+
+@st.composite
+def halves(draw, n_open=(0, 3)):
+    """A study and what some of its slots have said."""
+    study = draw(panels.studies())
+    known = panels.answers(study)
+    n_most = max(n for n in range(4) if len(known) ** n <= 400)
+    slots = draw(st.permutations(panels.slots(study)))
+    free = slots[: min(draw(st.integers(*n_open)), n_most)]
+    alike = draw(st.sampled_from([1, 2, len(known)]))
+    some = draw(st.lists(st.sampled_from(known), min_size=alike, max_size=alike))
+    said = {slot: draw(st.sampled_from(some)) for slot in slots if slot not in free}
+    return study, said
+
+
+@settings(deadline=None, max_examples=150)
+@given(halves())
+def test_settled_is_what_no_completion_changes(half):
+    """An item is settled exactly if all its completions, tried one by one, have one result; the
+    smallest margin among them is the bound of each of its closed fields.
+    """
+    study, said = half
+    alternatives = panels.answers(study, [*panels.NAMES, '["guinevere"]', f"{NAMES_ALL}"])
+    every = completions(study, said, alternatives)
+    decided = consensus.decide(panels.table(study, every), study)
+    is_settled = results(decided).nunique() == 1
+    votes = panels.table(study, {"x": said})
+    found = bounds.settled(votes, study)
+    assert found == ({"x"} if is_settled and said else set())
+    low = bounds.margins(votes, study).set_index("field")["margin_low"]
+    if found:
+        least = decided[decided["status"].eq("decided")].groupby("field")["margin"].min()
+        for name, margin in least.items():
+            if study.fields[name].allowed:
+                assert low[name] == pytest.approx(margin, abs=1e-12)
+
+
+NAMES_ALL = '["arthur", "guinevere", "merlin"]'
+
+
+@settings(deadline=None, max_examples=60)
+@given(halves(), st.randoms())
+def test_order_and_names_of_annotators_do_not_matter(half, random):
+    """Shuffled rows settle the same, and so does a panel whose annotators have other names."""
+    study, said = half
+    votes = panels.table(study, {"x": said})
+    order = list(range(len(votes)))
+    random.shuffle(order)
+    other = {name: f"z-{chr(ord('z') - n)}" for n, name in enumerate(study.annotators)}
+    panel = study.panels[study.panel]
+    renamed = panel.model_copy(
+        update={"annotators": {other[name]: one for name, one in study.annotators.items()}}
+    )
+    also = study.model_copy(update={"panels": {study.panel: renamed}})
+    moved = votes.iloc[order].assign(annotator=votes["annotator"].map(other))
+    assert bounds.settled(moved, also) == bounds.settled(votes, study)
+
+
+@pytest.mark.parametrize("kind", ["integer", "number", "text"])
+def test_open_sets_settle_only_without_a_quorum(kind):
+    """Two of three say 3, the third may say anything: a number or a text is never settled; but two
+    of three abstain: more than half of the weight cannot answer any more.
+    """
+    study = making.study({"n": making.field(kind)})
+    three, failed = {"n": ("3", None)}, {"n": (None, "refused")}
+    said = {"said": {("a", 0): three, ("b", 0): three}, "none": {("a", 0): failed, ("b", 0): failed}}
+    assert bounds.settled(panels.table(study, said), study) == {"none"}
+
+
+def test_a_median_is_open_even_where_it_could_not_move():
+    """Four of five say 3, so that the median is 3 in any case: here the bound is careful, because
+    the spread that stands beside it may still change.
+    """
+    annotators = {name: (f"m-{name}", 1, 1.0) for name in "abcde"}
+    study = making.study({"n": making.field("integer", combine="median")}, annotators)
+    said = {(name, 0): {"n": ("3", None)} for name in "abcd"}
+    assert bounds.settled(panels.table(study, {"x": said}), study) == set()
+
+
+def test_two_thirds_of_a_repeat_are_worked_by_hand():
+    """Terra (2) says calm, luna (1, three repeats) angry once: even luna's whole weight is less.
+
+    calm 2 of 3 planned, angry at most 1: settled, and the margin is at least (2 - 1) / 3. With one
+    repeat of luna alone, 1/3 <= 1/2 of the weight has answered: open.
+    """
+    study = making.study(annotators={"terra": ("l", 1, 2.0), "luna": ("s", 3, 1.0)})
+    calm, angry = {"mood": ("calm", None)}, {"mood": ("angry", None)}
+    said = {"two": {("terra", 0): calm, ("luna", 0): angry}, "one": {("luna", 0): angry}}
+    votes = panels.table(study, said)
+    assert bounds.settled(votes, study) == {"two"}
+    assert bounds.margins(votes, study)["margin_low"].tolist() == [pytest.approx(1 / 3), np.nan] or (
+        bounds.margins(votes, study)["margin_low"].iloc[0] == pytest.approx(1 / 3)
+    )
