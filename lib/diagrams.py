@@ -2,3 +2,120 @@
 
 Each is drawn, saved and shown as those of `charts` are.
 """
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lib import calibration as calibrated
+from lib import charts
+from lib import confusion as confused
+from lib.runs import Run
+
+MOST_FIELDS = 6
+MOST_VALUES = 9  # more columns leave no room for figures in the cells
+_KIND_COLORS = {calibrated.SHARE: charts.RED, calibrated.PROBABILITY: charts.BLUE}
+
+
+def confusion(run: Run, counts: pd.DataFrame, name: str, who: str = confused.PANEL) -> None:
+    """What one annotator or the panel takes for what: true values down, said ones across.
+
+    The fields with most labels that are not right, at most six; `counts` as of `confusion.table`.
+    """
+    mine = counts[counts["who"].eq(who)]
+    squares = {field: _square(run, some) for field, some in mine.groupby("field", sort=False)}
+    squares = {field: one for field, one in squares.items() if max(one.shape) <= MOST_VALUES}
+    if not squares:
+        return charts.nothing(run, name, f"What {who} takes for what")
+    wrong = {field: one.to_numpy().sum() - _n_right(one) for field, one in squares.items()}
+    shown = sorted(squares, key=lambda field: -wrong[field])[:MOST_FIELDS]
+    shown = [field for field in squares if field in shown]
+    n_rows = -(-len(shown) // 2)
+    tallest = max(len(squares[field]) for field in shown)
+    with charts.picture(
+        run, name, _mixed_up(mine, who), 0.7 + n_rows * (0.9 + 0.3 * tallest)
+    ) as ax:
+        figure = ax.figure
+        ax.remove()
+        places = figure.subplots(n_rows, min(2, len(shown)), squeeze=False).ravel()
+        for place in places[len(shown) :]:
+            place.remove()
+        for place, field in zip(places, shown, strict=False):
+            _draw_square(place, squares[field], field)
+    return None
+
+
+def calibration(run: Run, rows: pd.DataFrame, measured: pd.DataFrame, name: str) -> None:
+    """What shares and probabilities say against how often they are right, by gold, out of fold.
+
+    `rows` as of `calibration.out_of_fold`, `measured` as of `calibration.quality`.
+    """
+    table = calibrated.bins(rows)
+    if table.empty:
+        return charts.nothing(run, name, calibrated.sentence(measured))
+    known = rows.dropna(subset=list(calibrated.KINDS))
+    off = [calibrated.ece(known[kind], known["is_right"]) for kind in calibrated.KINDS]
+    title = (
+        f"On {len(known):,} labels shares are off by {off[0]:.3f}, probabilities by {off[1]:.3f}"
+    )
+    with charts.picture(run, name, title, 3.4) as ax:
+        ax.plot([0, 1], [0, 1], color=charts.LIGHT, linewidth=1)
+        for kind, some in table.groupby("kind", sort=False):
+            spans = [some["share_right"] - some["low"], some["high"] - some["share_right"]]
+            spans = [span.clip(lower=0) for span in spans]
+            style = {"fmt": "o", "color": _KIND_COLORS[kind], "capsize": 2, "markersize": 4}
+            ax.errorbar(some["mean_said"], some["share_right"], yerr=spans, label=kind, **style)
+        ax.set(xlim=(0, 1.03), ylim=(0, 1.03), ylabel="share of labels that are right")
+        ax.set(xlabel="what is said of the decided value; on the line it would be true")
+        ax.legend(loc="upper left", frameon=False)
+    return None
+
+
+def _square(run: Run, some: pd.DataFrame) -> pd.DataFrame:
+    """Labels of one field, true x said, in schema order; what is no value only where it occurs."""
+    words = confused.columns_of(run.study, some["field"].iloc[0])
+    table = some.pivot(index="true", columns="said", values="n").fillna(0).astype("int64")
+    no_value = (confused.UNDECIDED, confused.OUTSIDE)
+    columns = [one for one in words if one in table or one not in no_value]
+    rows = [one for one in words if one in table.index]
+    return table.reindex(index=rows, columns=columns, fill_value=0)
+
+
+def _n_right(square: pd.DataFrame) -> int:
+    return int(sum(square.loc[value, value] for value in square.index))
+
+
+def _draw_square(ax: Axes, square: pd.DataFrame, field: str) -> None:
+    """Counts as numbers, their share of the row as shade: blue is right, red wrong, grey open."""
+    share = square.div(square.sum(axis="columns"), axis="index").to_numpy()
+    for row, true in enumerate(square.index):
+        for column, said in enumerate(square.columns):
+            is_open = said in (confused.UNDECIDED, confused.OUTSIDE)
+            color = charts.GREY if is_open else charts.BLUE if said == true else charts.RED
+            face = mpl.colors.to_rgba(color, 0.85 * share[row, column])
+            ax.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face))
+            n = square.iloc[row, column]
+            ink = "white" if share[row, column] > 0.6 else "black"
+            ax.annotate(f"{n:,}" if n else "", (column, row), ha="center", va="center", color=ink)
+    ax.set(xlim=(-0.5, len(square.columns) - 0.5), ylim=(len(square) - 0.5, -0.5))
+    labels = [charts.short(value, 15) for value in square.columns]
+    ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
+    rows = [charts.short(value, 15) for value in square.index]
+    ax.set_yticks(range(len(rows)), rows, fontsize=7)
+    ax.set_title(
+        f"{charts.short(field)}: {_n_right(square)} of {square.to_numpy().sum()} right", fontsize=8
+    )
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+
+
+def _mixed_up(mine: pd.DataFrame, who: str) -> str:
+    """The finding: what is taken for what most often."""
+    wrong = mine[mine["true"].ne(mine["said"])].sort_values("n", ascending=False, kind="stable")
+    if wrong.empty:
+        return f"{who} is right on all labels of declared values"
+    first = wrong.iloc[0]
+    whole = mine[mine["field"].eq(first["field"]) & mine["true"].eq(first["true"])]["n"].sum()
+    said = f"{first['n']} of {whole} with {first['field']} {first['true']} are {first['said']}"
+    return f"Most often mixed up by {who}: {said}"

@@ -7,7 +7,7 @@ the business of `labels`.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,13 +35,18 @@ class Mark:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one person said of one item; `marks` is empty where nothing was marked."""
+    """What one person said of one item; `marks` is empty where nothing was marked.
+
+    `date` is the day of the last change, empty where the export has none; `data` is the task's.
+    """
 
     item: str
     sha256: str
     who: str
     line: int
     marks: tuple[Mark, ...]
+    date: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def config(fields: Mapping[str, Field]) -> str:
@@ -112,7 +117,8 @@ def read(path: Path) -> list[Annotation]:
         for one in given:
             marks = tuple(_marks(path, line, one.get("result"), data))
             sha256, who = str(data.get("sha256") or ""), _who(one.get("completed_by"))
-            found.append(Annotation(data["item"], sha256, who, line, marks))
+            date = str(one.get("updated_at") or one.get("created_at") or "")[:10]
+            found.append(Annotation(data["item"], sha256, who, line, marks, date, data))
     return found
 
 

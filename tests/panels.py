@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 WEIGHTS = [1.0, 2.0, 3.0, 0.5, 0.7, 1.25, 1 / 3, 2 / 3]
 QUORUMS = [0.0, 0.25, 0.5, 0.6, 0.75, 0.9]
 PREFER = [None, None, "calm", "mixed", "schema order", "heaviest"]
-REASONS = ["missing", "refused", "truncated"]
 NAMES = ["[]", '["arthur"]', '["merlin"]', '["arthur", "merlin"]']
 
 
@@ -48,10 +47,11 @@ def studies(draw, of_fields=None, max_slots=6):
     )
 
 
-def answers(study, names=NAMES):
-    """All that one answer can say: field -> (value, reason of abstention), and all failures."""
-    said = [dict.fromkeys(study.fields, (None, reason)) for reason in REASONS[:1]]
-    for values in itertools.product(*(_values(field, names) for field in study.fields.values())):
+def answers(study, names=NAMES, words=("1", "2")):
+    """All that one request can give: field -> (value, reason of abstention)."""
+    said = [dict.fromkeys(study.fields, (None, "refused"))]
+    values = [_values(field, names, words) for field in study.fields.values()]
+    for values in itertools.product(*values):
         answer = dict(zip(study.fields, values, strict=True))
         for name, field in study.fields.items():
             if field.when and answer[field.when][0] != "true":
@@ -61,11 +61,10 @@ def answers(study, names=NAMES):
     return said
 
 
-def _values(field, names):
+def _values(field, names, words):
     if field.type == "entities":
         return [*((one, None) for one in names), (None, "stray")]
-    words = field.allowed or ["1", "2"]
-    return [*((one, None) for one in words), (None, "stray")]
+    return [*((one, None) for one in field.allowed or words), (None, "stray")]
 
 
 def slots(study):

@@ -135,7 +135,7 @@ def test_files_are_read_as_they_are(tmp_path):
 def test_second_votes_and_labels_are_told():
     """a votes twice on p; two labels occur."""
     votes = table([("p", "a", "x"), ("p", "a", "y"), ("p", "b", "x")])
-    assert counting.repeated(votes) == 1
+    assert counting.overview(votes)["n_repeated"] == 1
     assert counting.labels_in(votes)["n_votes"].tolist() == [2, 1]
 
 

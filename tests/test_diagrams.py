@@ -1,0 +1,95 @@
+"""Pictures about gold: drawn from real tables, whole on disk, and never fragile."""
+
+import displays
+import making
+import pandas as pd
+import pytest
+
+from lib import calibration, confusion, consensus, diagrams
+from lib.runs import Run
+
+STUDY = making.study({"relevant": making.field("boolean"), "mood": making.field(when="relevant")})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of a study in an empty folder."""
+    return Run("moods", tmp_path / "run", STUDY)
+
+
+def counted(n=200):
+    """Votes and gold of so many items: one annotator errs on every third, and ties happen."""
+    answers, labels = {}, []
+    for i in range(n):
+        word = ["calm", "angry", "mixed"][i % 3]
+        other = ["angry", "angry", "calm"][i % 3]
+        relevant = "false" if i % 10 == 9 else "true"
+        answers[f"r{i:03}", "relevant"] = {"a": relevant, "b": "true", "c": relevant}
+        said = "n/a" if relevant == "false" else word
+        third = "mixed" if i % 4 == 0 else word
+        answers[f"r{i:03}", "mood"] = {"a": said, "b": other, "c": third}
+        labels += [(f"r{i:03}", "relevant", "true"), (f"r{i:03}", "mood", word)]
+    votes = making.votes(STUDY, answers)
+    gold = pd.DataFrame(labels, columns=["item", "field", "value"])
+    return votes, consensus.decide(votes, STUDY), gold
+
+
+def drawn(run, function):
+    """What a function displays, once."""
+    with displays.caught() as outputs:
+        assert function() is None
+    assert len(outputs) == 1
+    return outputs[0]
+
+
+def figures(run):
+    """The files of pictures, by name."""
+    return sorted(path.name for path in run.path("figures").glob("*"))
+
+
+def test_confusion_is_drawn_with_its_finding(run):
+    """The title says what is mixed up most; PNG and SVG are there."""
+    votes, decided, gold = counted()
+    table = confusion.table(votes, decided, gold, STUDY)
+    output = drawn(run, lambda: diagrams.confusion(run, table, "05_confusion"))
+    assert "Most often mixed up by panel: " in output.metadata["image/png"]["alt"]
+    assert figures(run) == ["05_confusion.png", "05_confusion.svg"]
+    drawn(run, lambda: diagrams.confusion(run, table, "05_confusion", "b"))
+
+
+def test_calibration_is_drawn_with_both_errors(run):
+    """Shares and probabilities against what is right."""
+    _, decided, gold = counted()
+    rows = calibration.out_of_fold(decided, gold, STUDY)
+    measured = calibration.quality(decided, gold, STUDY)
+    output = drawn(run, lambda: diagrams.calibration(run, rows, measured, "05_calibration"))
+    assert "shares are off by" in output.metadata["image/png"]["alt"]
+    assert figures(run) == ["05_calibration.png", "05_calibration.svg"]
+
+
+def test_nothing_to_show_is_said(run):
+    """Without gold, and with too little of it; pictures of an earlier state go."""
+    votes, decided, gold = counted()
+    table = confusion.table(votes, decided, gold, STUDY)
+    drawn(run, lambda: diagrams.confusion(run, table, "05_confusion"))
+    none = confusion.table(votes, decided, gold[:0], STUDY)
+    said = drawn(run, lambda: diagrams.confusion(run, none, "05_confusion"))
+    assert "nothing to show" in said.data["text/html"]
+    for few in (gold[:0], gold[:40]):
+        rows = calibration.out_of_fold(decided, few, STUDY)
+        measured = calibration.quality(decided, few, STUDY)
+        said = drawn(run, lambda r=rows, m=measured: diagrams.calibration(run, r, m, "05_c"))
+        assert "No probability is shown" in said.data["text/html"]
+    assert figures(run) == []
+
+
+def test_hostile_values_do_no_harm(run):
+    """Formulas, control characters and very long names in every label."""
+    words = ["$x^{", "\x1b[31m red", "W" * 200, "", " "]
+    rows = [("panel", "mood", true, said, 2) for true in words for said in words]
+    table = pd.DataFrame(rows, columns=["who", "field", "true", "said", "n"])
+    values = {word: {"description": "-"} for word in words}
+    field = STUDY.fields["mood"].model_copy(update={"values": values})
+    study = STUDY.model_copy(update={"fields": {"mood": field}})
+    run = Run("moods", run.folder, study)
+    drawn(run, lambda: diagrams.confusion(run, table, "05_confusion"))
