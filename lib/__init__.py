@@ -3,15 +3,18 @@
 Imports point downward only:
 
     top      __main__  commands  exchange  pipeline  report  selftest
-    view     accounts  findings  charts  diagrams  tables
+    view     accounts  counts  findings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
              standing  queues  disks  sent  planning  audit  said  asking  push
              submit  dispatch  repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
-             outlook  answers  results  dialect  votes  totals  weights  tally  averages  consensus
-             counting  agreement  alpha  inference  entities/  gold  prevalence  corrections
-             review  advice  judging  verdicts  evidence  variants  flips
-             sampling  labelstudio  labels  labelling
+             outlook  answers  results  dialect  votes  totals  weights  tally  averages
+             consensus
+             polls  counting  measured  agreement  alpha  inference  entities/  gold
+             prevalence  corrections
+             panelled  review  reviewed  advice  judging  verdicts  evidence  variants  flips
+             sampling  labelstudio  labels  labelling  shares  alarm  confusion  learned
+             calibration  rivals
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets
     apart    local_api/   imports models and errors alone; reached over HTTP alone

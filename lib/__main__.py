@@ -192,6 +192,52 @@ def _add_commands_of_files(subs: "argparse._SubParsersAction") -> None:
     gold.add_argument("--anew", action="store_true", help="draw another sample")
     gold.add_argument("--read", default="", metavar="FILE", help="put a filled file into gold.csv")
     gold.set_defaults(command=exchange.sample_gold)
+    count = subs.add_parser("count", help="count votes from anywhere, with or without a study")
+    count.add_argument("votes", metavar="VOTES", help="CSV or Parquet: item, worker, label, ...")
+    count.add_argument("--truth", default="", metavar="FILE", help="true labels: item, label")
+    words = "what may be said: a,b,c or FIELD=a,b,c; the rest abstains (default: all that occurs)"
+    count.add_argument("--labels", nargs="+", default=[], metavar="L", help=words)
+    weight = exchange.named_number
+    words = "weights other than 1, by model or worker"
+    count.add_argument(
+        "--weights", nargs="+", type=weight, default=[], metavar="NAME=W", help=words
+    )
+    words = "share of the weight of which more must have answered (default .5)"
+    count.add_argument("--quorum", type=exchange.share, default=0.5, metavar="Q", help=words)
+    words = "each run of a model has a vote of its own; else they share one"
+    count.add_argument("--per-run", action="store_true", help=words)
+    count.add_argument("--numbers", choices=["mean", "median"], default="", help="of numbers")
+    count.add_argument("--infer", action="store_true", help="what truth inference would say")
+    count.add_argument("--out", default="", metavar="FILE", help="write a .parquet or .csv file")
+    count.set_defaults(command=exchange.count)
+    _add_review_and_export(subs)
+
+
+def _add_review_and_export(subs: "argparse._SubParsersAction") -> None:
+    """What leaves a run for people and other tools, and what people give back."""
+    review = subs.add_parser(
+        "review", help="list what people should look at first, or read it back"
+    )
+    review.add_argument("run", metavar="RUN")
+    review.add_argument(
+        "--n", type=commands.whole, metavar="N", help="rows (default: all doubtful)"
+    )
+    review.add_argument("--format", choices=["csv", "label-studio"], default="csv")
+    review.add_argument("--text", action="store_true", help="with the texts of the documents")
+    review.add_argument("--to", default="", metavar="FOLDER", help="(default: review/ of the run)")
+    review.add_argument(
+        "--read", default="", metavar="FILE", help="put a filled list into corrections.csv"
+    )
+    review.set_defaults(command=exchange.review)
+    export = subs.add_parser("export", help="write the results for other tools")
+    export.add_argument("run", metavar="RUN")
+    formats = ["parquet", "csv", "label-studio", "huggingface", "conll", "spacy"]
+    words = "(default: parquet csv)"
+    default = formats[:2]
+    export.add_argument("--format", nargs="+", choices=formats, default=default, help=words)
+    export.add_argument("--to", default="", metavar="FOLDER", help="(default: export/ of the run)")
+    export.add_argument("--text", action="store_true", help="with the texts of the documents")
+    export.set_defaults(command=exchange.export)
 
 
 def _of_run(

@@ -4,12 +4,15 @@ Two questions are kept apart. Within a model (its repeats) agreement says that t
 between models (one vote each) it says something about the consensus. Decides nothing about who is
 right: that takes gold. Entity lists and free texts have no agreement here.
 
+Where votes are asked only while they matter, annotators meet on doubtful items alone: `items` are
+then those that were asked in full, on which agreement can be measured.
+
 Kappa is Cohen's of 1960 with the large-sample error of Fleiss, Cohen and Everitt (1969); the
 effective number of votes is the design effect m / (1 + (m - 1) rho).
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from lib.study import Study
 BETWEEN = "between models"
 _KAPPA = ["field", "voter", "other", "n_items", "agree_share", "kappa", "low", "high"]
 _CAST = """
-SELECT field, item, annotator, repeat, value FROM votes
+SELECT field, item, annotator, repeat, value FROM votes {asked}
 WHERE abstained IS NULL AND list_contains($fields, field)
 """
 # One vote a model and item: what most of its repeats say; without a single leader it has none.
@@ -36,24 +39,31 @@ GROUP BY ALL HAVING count(*) = 1 ORDER BY ALL
 """
 
 
-def collapsed(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def collapsed(
+    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None = None
+) -> pd.DataFrame:
     """One vote for each field, item and annotator: what most of its repeats say.
 
     Columns: field, item, voter, value. Repeats without a single leader give no vote, and so do
     fields whose values are not to be compared one by one (entity lists, texts).
     """
-    return _query(votes, study, _COLLAPSED)
+    return _query(votes, study, _COLLAPSED, items)
 
 
-def slots(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def slots(
+    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None = None
+) -> pd.DataFrame:
     """Every vote with its panel slot as voter, "luna 2": field, item, annotator, voter, value."""
     query = """SELECT field, item, annotator, annotator || ' ' || repeat AS voter, value
         FROM cast_votes ORDER BY ALL"""
-    return _query(votes, study, query)
+    return _query(votes, study, query, items)
 
 
 def alphas(
-    votes: Path | pd.DataFrame, study: Study, documents: pd.DataFrame | None = None
+    votes: Path | pd.DataFrame,
+    study: Study,
+    documents: pd.DataFrame | None = None,
+    items: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Krippendorff's alpha of every field, between the models and within each with repeats.
 
@@ -61,8 +71,7 @@ def alphas(
     whose passages are not independent. Columns: field, who, level, n_items, n_votes, alpha, low,
     high; null where fewer than two items have two votes.
     """
-    tables = [(BETWEEN, collapsed(votes, study))]
-    tables += _within(votes, study)
+    tables = [(BETWEEN, collapsed(votes, study, items)), *_within(votes, study, items)]
     rows = [
         {"field": field, "who": who, **_alpha_of(group, study.fields[str(field)], documents)}
         for who, table in tables
@@ -141,7 +150,10 @@ def error_correlation(votes: pd.DataFrame, truth: Mapping[tuple[str, str], str])
 
 
 def worth(
-    votes: Path | pd.DataFrame, study: Study, truth: Mapping[tuple[str, str], str] | None = None
+    votes: Path | pd.DataFrame,
+    study: Study,
+    truth: Mapping[tuple[str, str], str] | None = None,
+    items: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """What the votes of a panel are worth: the effective number, within and between models.
 
@@ -149,10 +161,8 @@ def worth(
     the mean kappa stands in, which cannot tell a common truth from a common error, so that the
     number is a lower bound. Columns: who, n_voters, basis, correlation, n_effective, warning.
     """
-    groups = [(BETWEEN, collapsed(votes, study))]
-    groups += _within(votes, study)
     rows = []
-    for who, table in groups:
+    for who, table in [(BETWEEN, collapsed(votes, study, items)), *_within(votes, study, items)]:
         n_voters = table["voter"].nunique()
         if n_voters < 2:
             continue
@@ -167,21 +177,27 @@ def worth(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _query(votes: Path | pd.DataFrame, study: Study, query: str) -> pd.DataFrame:
+def _query(
+    votes: Path | pd.DataFrame, study: Study, query: str, items: Collection[str] | None
+) -> pd.DataFrame:
     fields = [name for name, field in study.fields.items() if _level(field)]
     with ballots.database() as base:
         if isinstance(votes, Path):
             base.read_parquet(str(votes)).create_view("votes")
         else:
             base.register("votes", votes.astype({"value": "string", "abstained": "string"}))
-        cast = base.sql(_CAST, params={"fields": fields}).to_arrow_table()
+        asked = "" if items is None else "SEMI JOIN asked USING (item)"
+        base.register("asked", pd.DataFrame({"item": pd.Series(list(items or ()), dtype="string")}))
+        cast = base.sql(_CAST.format(asked=asked), params={"fields": fields}).to_arrow_table()
         base.register("cast_votes", cast)
         return base.execute(query).df()
 
 
-def _within(votes: Path | pd.DataFrame, study: Study) -> list[tuple[str, pd.DataFrame]]:
+def _within(
+    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None
+) -> list[tuple[str, pd.DataFrame]]:
     """The votes of each annotator that has several repeats."""
-    table = slots(votes, study)
+    table = slots(votes, study, items)
     several = [name for name, one in study.annotators.items() if one.repeats > 1]
     return [(name, table[table["annotator"].eq(name)]) for name in several]
 

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lib import (
@@ -61,21 +62,29 @@ def due(
     """Which of the requests may be asked now; `still` are the rows that `wanted` gives for all."""
     if not is_decisive(run.study):
         return Due(still, requests)
-    is_finished = _finished(requests, outcomes, {*in_flight, *still["key"]})
-    asked = is_finished | requests["item"].isin(items_in_full(run, requests["item"]))
-    known = said.votes_of(run, requests[is_finished]) if not asked.all() else None
-    plan = None if known is None else plan_of(run, requests, outcomes, is_finished, known)
+    key, tried, waits, flying = wanted.numbered(
+        requests["key"], outcomes["key"], still["key"], set(in_flight)
+    )
+    item, items = pd.factorize(requests["item"])
+    valid, is_unfinished = tried[outcomes["outcome"].eq("valid")], _among(key, waits, flying)
+    is_finished = _among(key, valid) | (_among(key, tried) & ~is_unfinished)
+    full = np.flatnonzero(items.isin(items_in_full(run, pd.Series(items))))
+    asked, plan = is_finished | _among(item, full), None
+    if not asked.all():
+        known = said.votes_of(run, requests[is_finished].assign(item=item[is_finished]))
+        plan = plan_of(run, requests, outcomes, is_finished, known)
     if plan is not None:
-        full = items_in_full(run, requests["item"])
-        finished = set(requests.loc[is_finished, "key"])
-        asked = decisive.due(requests, known, finished, run.study, plan, full)
-    is_due = requests["key"].isin(set(requests.loc[asked, "key"]))
-    left = requests[~is_due]
-    under_way = left["item"] if plan is None else requests.loc[is_due & ~is_finished, "item"]
-    later = frozenset(left.loc[left["item"].isin(set(under_way)), "key"])
-    rows = still[still["key"].isin(set(requests.loc[is_due, "key"]))].reset_index(drop=True)
-    seen = requests[is_due | requests["key"].isin(set(in_flight))]
-    return Due(rows, seen, later, frozenset(left["key"]) - later)
+        slots = requests[["annotator", "repeat"]].assign(key=key, item=item)
+        found = decisive.due(slots, known, key[is_finished], run.study, plan, full)
+        asked = found.to_numpy()
+    is_due = _among(key, key[asked])
+    under_way = item if plan is None else item[is_due & ~is_finished]
+    is_later = ~is_due & _among(item, under_way)
+    rows = still[_among(waits, key[asked])].reset_index(drop=True)
+    later, spared = (
+        frozenset(requests.loc[which, "key"]) for which in (is_later, ~is_due & ~is_later)
+    )
+    return Due(rows, requests[is_due | _among(key, flying)], later, spared - later)
 
 
 def is_decisive(study: Study) -> bool:
@@ -139,27 +148,27 @@ def plan_of(
     run: Run,
     requests: pd.DataFrame,
     outcomes: pd.DataFrame,
-    is_finished: pd.Series,
+    is_finished: np.ndarray,
     known: pd.DataFrame,
 ) -> list[waves.Wave] | None:
     """The waves in which items are asked; nothing while too little of the pilot is in.
 
-    `known` are the votes of finished requests. The plan stands in `said/plan.json` with a digest of
-    what it follows from, because it takes a second to find.
+    `known` are the votes of finished requests, with items by number. The plan stands in
+    `said/plan.json` with a digest of what it follows from, because it takes a second to find.
     """
-    pilot = pilot_items(run.study, requests["item"])
-    whole = pilot - set(requests.loc[~is_finished, "item"])
-    if len(whole) < PILOT_SHARE * len(pilot):
+    item, items = pd.factorize(requests["item"])
+    is_pilot = items.isin(pilot_items(run.study, pd.Series(items)))
+    is_whole = is_pilot & ~_among(np.arange(len(items)), item[~is_finished])
+    if is_whole.sum() < PILOT_SHARE * is_pilot.sum():
         return None
     study, usd_of = run.study, prices(run.study, requests, outcomes)
-    sample = known[known["item"].isin(whole)].sort_values([*_SLOT, "field"]) if pilot else None
-    shown = sample.to_json(orient="values") if pilot else ""
-    of = studies.digest([study.model_dump(mode="json"), usd_of, shown])
+    sample = known[is_whole[known["item"]]].sort_values([*_SLOT, "field"])
+    of = studies.digest([study.model_dump(mode="json"), usd_of, sample.to_json(orient="values")])
     path = run.path(said.FOLDER) / "plan.json"
     held = json.loads(path.read_bytes()) if path.is_file() else {}
     if held.get("of") == of:
         return [[(name, repeat) for name, repeat in wave] for wave in held["waves"]]
-    plan = waves.choose(study, usd_of, sample)
+    plan = waves.choose(study, usd_of, sample if is_pilot.any() else None)
     with runs.replacing(path) as part:
         text = json.dumps({"asks": waves.described(plan), "waves": plan, "of": of}, indent=1)
         part.write_text(text, encoding="utf-8")
@@ -170,9 +179,9 @@ def prices(study: Study, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict
     """USD of one request of each annotator, as a mean over the pilot; answers are as long as those
     of the pilot, or as guessed.
     """
-    items = requests["item"].drop_duplicates()
-    drawn = items[prompts.draw_order(items) <= (study.voting.pilot or _PRICED)]
-    rows = requests[requests["item"].isin(set(drawn))]
+    item, items = pd.factorize(requests["item"])
+    drawn = prompts.sample(pd.Series(items), study.voting.pilot or _PRICED).to_numpy()
+    rows = requests[drawn[item]]
     in_pilot = rows if study.voting.pilot else rows.iloc[:0]
     measured = lengths.measure(outcomes.merge(in_pilot[["key", *_SLOT]], on="key"))
     tokens = lengths.answer_tokens(study.annotators, prompts.schema(study.fields), measured)
@@ -181,10 +190,12 @@ def prices(study: Study, requests: pd.DataFrame, outcomes: pd.DataFrame) -> dict
     return {name: float(usd[name]) for name in study.annotators}
 
 
-def _finished(requests: pd.DataFrame, outcomes: pd.DataFrame, unfinished: set[str]) -> pd.Series:
-    """Whether each request has its answer, or was given up for good."""
-    valid = set(outcomes.loc[outcomes["outcome"].eq("valid"), "key"])
-    return requests["key"].isin(valid | (set(outcomes["key"]) - unfinished))
+def _among(numbers: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Which of these small numbers stand among others."""
+    found = np.concatenate(others)
+    marks = np.zeros(max(numbers.max(initial=-1), found.max(initial=-1)) + 1, dtype=bool)
+    marks[found] = True
+    return marks[numbers]
 
 
 def _labelled(study: Study) -> set[str]:

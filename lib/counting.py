@@ -5,168 +5,205 @@ quorum, and ties that stay open. The votes may come from people or models, compl
 is what was asked of an item. Memory is bounded; the file is never loaded.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 
-from lib import runs, tally, weights, yamls
-from lib import votes as ballots
+from lib import averages, polls, runs, tally, weights, yamls
 from lib.errors import StudyError
 
 MOST_RUNS = 40  # more have no common whole unit within 64 bits
-_NAMES = {
-    "item": ("item", "task"),
-    "worker": ("worker", "annotator", "voter"),
-    "label": ("label", "value"),
-    "field": ("field",),
-    "model": ("model",),
-    "weight": ("weight",),
-}
-_NEEDED = ("item", "worker", "label")
+Labels = Sequence[str] | Mapping[str, Sequence[str]]
+_BATCH = 2048
+_NUMBERS = """
+WITH said AS (
+    SELECT item, {field} annotator, shared, units, slot_units, if(isfinite(
+        try_cast(value AS DOUBLE)), try_cast(value AS DOUBLE), NULL) AS number
+    FROM votes JOIN panel USING (annotator)),
+weighed AS (
+    SELECT *, units // if(shared, greatest(1, count(number) OVER (
+        PARTITION BY item, {field} annotator)), 1) AS w FROM said)
+SELECT item, {field} list(number ORDER BY number, w) FILTER (number IS NOT NULL) AS numbers,
+    list(w ORDER BY number, w) FILTER (number IS NOT NULL) AS w, count(*) AS n_asked,
+    sum(slot_units)::BIGINT AS planned
+FROM weighed GROUP BY ALL ORDER BY ALL
+"""
 
 
 def count(
     votes: Path | pd.DataFrame,
-    labels: Sequence[str] | Mapping[str, Sequence[str]] = (),
+    labels: Labels = (),
     weight_of: Mapping[str, float] | None = None,
     quorum: float = 0.5,
+    *,
+    per_run: bool = False,
 ) -> pd.DataFrame:
     """The consensus on every item, in the order of items; see `write` for what may be given."""
-    with _opened(votes) as base:
+    with polls.opened(votes, per_run=per_run) as base:
         query = _query(base, labels, weight_of or {}, quorum)
-        columns = "item, field" if "field" in _columns(base) else "item"
-        return base.execute(f"{query} ORDER BY {columns}").df()
+        columns = "item, field" if "field" in polls.columns(base) else "item"
+        return base.sql(f"{query} ORDER BY {columns}").to_arrow_table().to_pandas()
 
 
 def write(
     votes: Path | pd.DataFrame,
     target: Path,
-    labels: Sequence[str] | Mapping[str, Sequence[str]] = (),
+    labels: Labels = (),
     weight_of: Mapping[str, float] | None = None,
     quorum: float = 0.5,
+    *,
+    per_run: bool = False,
 ) -> None:
     """Write the consensus on every item to the Parquet file `target`, whole or not at all.
 
     `votes` is a CSV or Parquet file, or a table, with item (or task), worker and label, and
-    optionally field, model and weight. Runs of one model share its weight; without a model each
-    worker has a vote. Weights come from `weight_of` by model or worker, else from their column,
-    else they are 1. `labels` are the declared ones, by field where there are fields; others
-    abstain; without any, all that occur count. More than `quorum` of the weight that was asked must
-    have answered. Every row is a vote, also the second one of a worker. Columns: as those of
-    consensus.parquet. The rows are in no particular order.
+    optionally field, model, repeat and weight; a model may stand for its worker. The runs of a
+    model (its workers, or their repeats) share its weight, or with `per_run` each has a vote of its
+    own; without model and repeat each worker has one. Weights come from `weight_of` by model or
+    worker, else from their column, else they are 1. `labels` are the declared ones, by field where
+    there are fields; others abstain; without any, all that occur count. More than `quorum` of the
+    weight that was asked must have answered. Every row is a vote, also the second one of a worker.
+    Columns: item, field, and tally.COLUMNS as in consensus.parquet; in no particular order.
 
-    Raises StudyError for a missing column, a weight that is none or that differs within a voter.
+    Raises StudyError for what cannot be read, a missing column, no votes at all, and a weight that
+    is none or that differs within a voter.
     """
-    with _opened(votes) as base, runs.replacing(target) as part:
+    with polls.opened(votes, per_run=per_run) as base, runs.replacing(target) as part:
         query = _query(base, labels, weight_of or {}, quorum)
-        base.execute(f"COPY ({query}) TO '{part}' (FORMAT parquet, COMPRESSION zstd)")
+        base.execute(
+            f"COPY ({query}) TO {tally.text(str(part))} (FORMAT parquet, COMPRESSION zstd)"
+        )
 
 
-def repeated(votes: Path | pd.DataFrame) -> int:
-    """How many votes are a second one of the same worker on the same item and field."""
-    with _opened(votes) as base:
-        place = ", ".join(name for name in ("item", "worker", "field") if name in _columns(base))
-        query = f"SELECT count(*) - count(DISTINCT ({place})) FROM given"  # noqa: S608 - our names
-        return base.execute(query).fetchone()[0]
+def average(
+    votes: Path | pd.DataFrame,
+    combine: str,
+    weight_of: Mapping[str, float] | None = None,
+    quorum: float = 0.5,
+    *,
+    per_run: bool = False,
+) -> pd.DataFrame:
+    """The weighted mean or median of numbers on every item; `write` says what may be given.
+
+    What is no finite number abstains. Columns: item, field where there is one, value, status
+    (decided, no_quorum), spread, n_for (votes that are numbers) and n_abstained.
+    """
+    with polls.opened(votes, per_run=per_run) as base:
+        _register(base, weight_of or {})
+        part, rows = weights.exact(quorum), []
+        place = ["item", *(["field"] if "field" in polls.columns(base) else [])]
+        cursor = base.execute(_NUMBERS.format(field="field, " * (len(place) - 1)))
+        while some := cursor.fetchmany(_BATCH):
+            for *where, numbers, units, n_asked, planned in some:
+                enough = bool(numbers) and sum(units) > part * planned
+                value = averages.centre(numbers, units, combine) if enough else None
+                spread = max(numbers) - min(numbers) if numbers else None
+                n_for, status = len(numbers or ()), "decided" if enough else "no_quorum"
+                rows.append((*where, value, status, spread, n_for, n_asked - n_for))
+    columns = [*place, "value", "status", "spread", "n_for", "n_abstained"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def labels_in(votes: Path | pd.DataFrame) -> pd.DataFrame:
-    """The labels that occur, by field where there are fields, with their number of votes."""
-    with _opened(votes) as base:
-        place = "field, label" if "field" in _columns(base) else "label"
-        query = f"SELECT {place}, count(*) AS n_votes FROM given GROUP BY ALL ORDER BY ALL"  # noqa: S608 - our names
-        return base.execute(query).df()
+def declared(votes: Path | pd.DataFrame, labels: Labels = ()) -> dict[str, list[str]]:
+    """The labels that count, by field ("" where the votes have none): as declared, else all."""
+    with polls.opened(votes) as base:
+        return _declared(base, labels)
 
 
-@contextlib.contextmanager
-def _opened(votes: Path | pd.DataFrame) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with the votes as the view `given`, its columns under the names used here."""
-    with ballots.database() as base:
-        # One pass over one column group is bound by memory: a second thread only adds overhead.
-        base.execute("SET threads = 1")
-        if isinstance(votes, pd.DataFrame):
-            base.register("file", votes)
-        elif votes.suffix == ".parquet":
-            base.read_parquet(str(votes)).create_view("file")
-        else:
-            base.read_csv(str(votes), all_varchar=True, header=True).create_view("file")
-        found = base.table("file").columns
-        chosen = {
-            name: next((one for one in known if one in found), None)
-            for name, known in _NAMES.items()
-        }
-        for name in _NEEDED:
-            if chosen[name] is None:
-                what = f"the votes have no column {' or '.join(_NAMES[name])}."
-                near = yamls.nearest(name, found)
-                raise StudyError(f"{what}{near} Columns there: {', '.join(found)}.")
-        kinds = {"weight": "DOUBLE"}
-        columns = [
-            f'"{one}"::{kinds.get(name, "VARCHAR")} AS {name}'
-            for name, one in chosen.items()
-            if one is not None
-        ]
-        base.execute(f"CREATE VIEW given AS SELECT {', '.join(columns)} FROM file")  # noqa: S608 - quoted
-        yield base
+def panel(
+    votes: Path | pd.DataFrame, weight_of: Mapping[str, float]
+) -> dict[str, tuple[str, int, float]]:
+    """Where each run has its own vote: model -> model, its runs, and the weight of each of them.
+
+    Without models none; where the runs of a model differ in weight, each is a voter of its own.
+    """
+    with polls.opened(votes, per_run=True) as base:
+        if "run_of" not in polls.columns(base):
+            return {}
+        of_model = base.execute("SELECT DISTINCT worker, run_of FROM given").fetchall()
+        table = _panel(base, "worker", weight_of).set_index("annotator")["weight"].to_dict()
+    groups: dict[tuple[str, float], list[str]] = {}
+    for worker, model in sorted(of_model):
+        groups.setdefault((model, table[worker]), []).append(worker)
+    return {
+        model if len(ones) > 1 else ones[0]: (model, len(ones), weight)
+        for (model, weight), ones in groups.items()
+    }
+
+
+def strays(votes: Path | pd.DataFrame, labels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Labels that occur and are not declared: field, label, n_votes; the most frequent first."""
+    found = polls.labels(votes).dropna(subset="label")
+    found = found if "field" in found else found.assign(field="")
+    pairs = zip(found["field"], found["label"], strict=True)
+    stray = found[[label not in labels[field] for field, label in pairs]]
+    order = ["n_votes", "field", "label"]
+    stray = stray.sort_values(order, ascending=[False, True, True], ignore_index=True)
+    return stray[["field", "label", "n_votes"]]
 
 
 def _query(
-    base: duckdb.DuckDBPyConnection,
-    labels: Sequence[str] | Mapping[str, Sequence[str]],
-    weight_of: Mapping[str, float],
-    quorum: float,
+    base: duckdb.DuckDBPyConnection, labels: Labels, weight_of: Mapping[str, float], quorum: float
 ) -> str:
-    """The query that gives the consensus, once the panel of the voters is registered."""
-    voter = "model" if "model" in _columns(base) else "worker"
+    """Count the votes; gives the query of the consensus."""
+    panel = _register(base, weight_of)
+    shares = bool(panel["shared"].any())
+    equal = panel["units"].nunique() == 1 and not shares
+    weighing = tally.Weighing(
+        scale=int(panel["scale"].iloc[0]),
+        quorum=weights.exact(quorum).as_integer_ratio(),
+        shares=shares,
+        equal_units=int(panel["units"].iloc[0]) if equal else None,
+    )
+    parts, columns = [], ", ".join(tally.COLUMNS)
+    for n, (field, values) in enumerate(_declared(base, labels).items()):
+        where = f"field = {tally.text(field)}" if field else "true"
+        head = f"{tally.text(field)} AS field, " if field else ""
+        tallied = tally.count(base, str(n), values, where, weighing)
+        parts.append(f"SELECT item, {head}{columns} FROM ({tallied})")  # noqa: S608 - quoted
+    return " UNION ALL ".join(parts)
+
+
+def _register(base: duckdb.DuckDBPyConnection, weight_of: Mapping[str, float]) -> pd.DataFrame:
+    """Make the views `votes` and `panel` as `tally` reads them; gives the panel."""
+    voter = "model" if "model" in polls.columns(base) else "worker"
     base.execute(
         f"""CREATE VIEW votes AS SELECT *, {voter} AS annotator, label AS value,
         NULL::BOOLEAN AS simulated FROM given"""  # noqa: S608 - our names
     )
     panel = _panel(base, voter, weight_of)
     base.register("panel", panel)
-    of_field = _declared(base, labels)
-    equal = panel["units"].nunique() == 1 and not panel["shared"].any()
-    weighing = tally.Weighing(
-        scale=int(panel["scale"].iloc[0]),
-        quorum=weights.exact(quorum).as_integer_ratio(),
-        shares=bool(panel["shared"].any()),
-        equal_units=int(panel["units"].iloc[0]) if equal else None,
-    )
-    parts, columns = [], ", ".join(tally.COLUMNS)
-    for n, (field, values) in enumerate(of_field.items()):
-        where = "true" if field is None else f"field = {tally.text(field)}"
-        head = "" if field is None else f"{tally.text(field)} AS field, "
-        tallied = tally.count(base, str(n), values, where, weighing)
-        parts.append(f"SELECT item, {head}{columns} FROM ({tallied})")  # noqa: S608 - quoted
-    return " UNION ALL ".join(parts)
+    return panel
 
 
 def _panel(
     base: duckdb.DuckDBPyConnection, voter: str, weight_of: Mapping[str, float]
 ) -> pd.DataFrame:
     """The voters with their weights in whole units; the runs of a model share its units."""
-    weighed = "weight" in _columns(base)
+    weighed = "weight" in polls.columns(base)
     low, high = ("min(weight)", "max(weight)") if weighed else ("1.0", "1.0")
     n_runs = "count(DISTINCT worker)" if voter == "model" else "1"
+    model = "any_value(run_of)" if "run_of" in polls.columns(base) else "NULL"
     found = base.execute(
-        f"""SELECT {voter} AS voter, {low} AS low, {high} AS high,
+        f"""SELECT {voter} AS voter, {model} AS model, {low} AS low, {high} AS high,
         {n_runs} AS n_runs FROM given GROUP BY ALL ORDER BY ALL"""  # noqa: S608 - our names
     ).df()
-    unknown = sorted(set(weight_of) - set(found["voter"]))
+    known = {*found["voter"], *found["model"].dropna()}
+    unknown = sorted(set(weight_of) - known)
     if unknown:
-        near = yamls.nearest(unknown[0], found["voter"])
+        near = yamls.nearest(unknown[0], known)
         raise StudyError(f"a weight is given for {unknown[0]!r}, who has no vote.{near}")
     written = {}
     for row in found.itertuples():
-        weight = weight_of.get(row.voter, row.low)
-        if row.voter not in weight_of and row.low != row.high:
+        weight = weight_of.get(row.voter, weight_of.get(row.model))
+        if weight is None and row.low != row.high:
             what = (
                 f"the weight of {row.voter!r} is {row.low:g} in some rows, {row.high:g} in others"
             )
             raise StudyError(f"{what}. A voter has one weight.")
+        weight = row.low if weight is None else weight
         if not 0 < weight < float("inf"):
             raise StudyError(f"the weight of {row.voter!r} is {weight}. Expected a number above 0.")
         written[row.voter] = float(weight)
@@ -180,29 +217,31 @@ def _panel(
     return table
 
 
-def _declared(
-    base: duckdb.DuckDBPyConnection, labels: Sequence[str] | Mapping[str, Sequence[str]]
-) -> dict[str | None, list[str]]:
-    """The labels by field; the field is None where the votes have none."""
-    fields: list[str | None] = [None]
-    if "field" in _columns(base):
-        rows = base.execute("SELECT DISTINCT field FROM given ORDER BY field").fetchall()
-        fields = [row[0] for row in rows]
-    declared = {}
+def _declared(base: duckdb.DuckDBPyConnection, labels: Labels) -> dict[str, list[str]]:
+    """The labels by field; the field is "" where the votes have none."""
+    if "field" not in polls.columns(base):
+        if isinstance(labels, Mapping):
+            raise StudyError(f"labels are given for {', '.join(labels)}, and no vote has a field.")
+        if not (found := list(labels) or _occurring(base, "true", {})):
+            raise StudyError("no vote has a label.")
+        return {"": found}
+    rows = base.execute("SELECT DISTINCT field FROM given ORDER BY field NULLS LAST").fetchall()
+    fields = [row[0] for row in rows]
+    if None in fields:
+        raise StudyError("some votes have no field, and others have one.")
+    for name in labels if isinstance(labels, Mapping) else ():
+        if name not in fields:
+            near = yamls.nearest(name, fields)
+            raise StudyError(f"labels are given for {name!r}, a field of no vote.{near}")
+    found = {}
     for field in fields:
         mine = labels.get(field, ()) if isinstance(labels, Mapping) else labels
-        where = "true" if field is None else "field = $field"
-        given = {} if field is None else {"field": field}
-        declared[field] = list(mine) or [
-            row[0]
-            for row in base.execute(
-                f"""SELECT DISTINCT label FROM given
-                WHERE label IS NOT NULL AND {where} ORDER BY label""",  # noqa: S608 - our words
-                given,
-            ).fetchall()
-        ]
-    return declared
+        found[field] = list(mine) or _occurring(base, "field = $field", {"field": field})
+        if not found[field]:
+            raise StudyError(f"no vote on the field {field!r} has a label.")
+    return found
 
 
-def _columns(base: duckdb.DuckDBPyConnection) -> list[str]:
-    return base.table("given").columns
+def _occurring(base: duckdb.DuckDBPyConnection, where: str, given: dict[str, str]) -> list[str]:
+    query = f"SELECT DISTINCT label FROM given WHERE label IS NOT NULL AND {where} ORDER BY label"  # noqa: S608 - our words
+    return [row[0] for row in base.execute(query, given).fetchall()]

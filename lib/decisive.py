@@ -18,6 +18,8 @@ import pandas as pd
 from lib import bounds, consensus, waves, weights
 from lib.study import Study
 
+_RESULT = ["status", "value", "candidates"]
+
 
 def due(
     requests: pd.DataFrame,
@@ -93,22 +95,24 @@ def replay(
     said, usd = bounds.read(votes, study), _slot_usd(study, usd_of)
     left = np.flatnonzero(~said.items.isin(set(pilot_items)))
     asked = np.ones((len(said.items), study.n_votes), dtype=bool)
+    last = np.zeros(len(asked), dtype="int64")
     n_pilot = len(asked) - len(left)
     rows = [(0, "all", n_pilot, n_pilot * study.n_votes, n_pilot * usd.sum(), n_pilot, 0, 0.0)]
-    after = [*waves.done_before(plan, study)[1:], np.ones(study.n_votes, dtype=bool)]
-    for n, (wave, slots) in enumerate(zip(plan, after, strict=True), start=1):
-        new = slots & ~after[n - 2] if n > 1 else slots
-        seen = bounds.shown(said, left, np.tile(slots, (len(left), 1)))
+    number = waves.numbers(plan, study)
+    for n, wave in enumerate(plan, start=1):
+        new, later = number == n - 1, number >= n
+        seen = bounds.shown(said, left, np.tile(~later, (len(left), 1)))
         is_over = bounds.judge(seen, study).settled
         over = left[is_over]
-        asked[over] = slots
+        asked[over], last[over] = ~later, n
         spent = len(left), len(left) * int(new.sum()), len(left) * usd[new].sum()
-        saved = len(over) * int((~slots).sum()), len(over) * usd[~slots].sum()
+        saved = len(over) * int(later.sum()), len(over) * usd[later].sum()
         rows.append((n, waves.described([wave]), *spent, len(over), *saved))
         left = left[~is_over]
     names = ["wave", "asks", "n_items", "n_requests", "usd", "n_settled", "n_unasked"]
     table = pd.DataFrame(rows, columns=[*names, "usd_unasked"])
-    return table.assign(n_changed=_changed(votes, asked, study))
+    is_changed = said.items.isin(_changed(votes, asked, study))
+    return table.assign(n_changed=np.bincount(last[is_changed], minlength=len(table)))
 
 
 def without(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> pd.DataFrame:
@@ -119,14 +123,11 @@ def without(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> pd.DataFram
     return votes.assign(value=votes["value"].where(known, None), abstained=reasons)
 
 
-def _changed(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> int:
-    """How many items have another result without the votes that were not asked."""
-    whole, part = (consensus.decide(v, study) for v in (votes, without(votes, asked, study)))
-    same = [
-        (whole[name].eq(part[name]) | whole[name].isna() & part[name].isna())
-        for name in ("status", "value", "candidates")
-    ]
-    return int(whole.loc[~np.logical_and.reduce(same), "item"].nunique())
+def _changed(votes: pd.DataFrame, asked: np.ndarray, study: Study) -> set[str]:
+    """The items that have another result without the votes that were not asked."""
+    whole, part = (consensus.decide(some, study) for some in (votes, without(votes, asked, study)))
+    results = [decided[_RESULT].astype("string").fillna("") for decided in (whole, part)]
+    return set(whole.loc[results[0].ne(results[1]).any(axis=1), "item"])
 
 
 def _slot_usd(study: Study, usd_of: Mapping[str, float]) -> np.ndarray:

@@ -98,13 +98,14 @@ def _draw_square(ax: Axes, square: pd.DataFrame, field: str) -> None:
             ink = "white" if share[row, column] > 0.6 else "black"
             ax.annotate(f"{n:,}" if n else "", (column, row), ha="center", va="center", color=ink)
     ax.set(xlim=(-0.5, len(square.columns) - 0.5), ylim=(len(square) - 0.5, -0.5))
-    labels = [charts.short(value, 15) for value in square.columns]
+    labels = [charts.short(value, 16) for value in square.columns]
     ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
-    rows = [charts.short(value, 15) for value in square.index]
+    rows = [charts.short(value, 16) for value in square.index]
     ax.set_yticks(range(len(rows)), rows, fontsize=7)
     ax.set_title(
         f"{charts.short(field)}: {_n_right(square)} of {square.to_numpy().sum()} right", fontsize=8
     )
+    ax.set(xlabel="said", ylabel="true")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -117,5 +118,5 @@ def _mixed_up(mine: pd.DataFrame, who: str) -> str:
         return f"{who} is right on all labels of declared values"
     first = wrong.iloc[0]
     whole = mine[mine["field"].eq(first["field"]) & mine["true"].eq(first["true"])]["n"].sum()
-    said = f"{first['n']} of {whole} with {first['field']} {first['true']} are {first['said']}"
-    return f"Most often mixed up by {who}: {said}"
+    of = f"of {whole:,} labels with {first['field']} = {first['true']}"
+    return f"Most often mixed up by {who}: {of}, {first['n']:,} are said to be {first['said']}"

@@ -6,7 +6,7 @@ They speak to a terminal, and decide nothing that the library decides.
 import argparse
 from typing import TYPE_CHECKING
 
-from lib.commands import DONE, plain
+from lib.commands import DONE, number, plain
 
 if TYPE_CHECKING:
     from lib.runs import Run
@@ -53,3 +53,98 @@ def _take_in(file: str, run: "Run") -> int:
         what = f"{len(found.undrawn):,} items were not drawn, such as {found.undrawn[0]}:"
         print(plain(f"{what} they count for nothing that needs a random sample."))
     return DONE
+
+
+def review(given: argparse.Namespace) -> int:
+    """Write the list of what people should look at first, or read back what they have filled in."""
+    from pathlib import Path
+
+    from lib import findings, runs, yamls
+
+    run = runs.find(given.run)
+    if given.read:
+        return _corrected(given.read, run)
+    decided, named = run.table("consensus"), run.table("entities")
+    table = findings.review(run, decided, named, given.n, given.text)
+    folder = Path(given.to) if given.to else run.path("review")
+    if given.format == "label-studio":
+        written = findings.write_tasks(run, table, decided, named, folder)
+    else:
+        written = [findings.write_review(run, table, folder / "review.csv")]
+    print(f"{len(table):,} values to review, of {table['item'].nunique():,} items:")
+    for why, n_rows in table["why"].str.split(", ").explode().value_counts().items():
+        print(plain(f"  {why}: {n_rows:,}"))
+    for path in written:
+        print(f"written: {yamls.shown(path)}")
+    print(f"Fill it in, then: python3 votebook.py review {run.name} --read FILE")
+    return DONE
+
+
+def export(given: argparse.Namespace) -> int:
+    """Write the results for other tools."""
+    from pathlib import Path
+
+    from lib import exports, runs, yamls
+
+    run = runs.find(given.run)
+    folder = Path(given.to).expanduser() if given.to else run.path("export")
+    files = exports.write(run, folder, given.format, given.text)
+    for row in files.itertuples():
+        path = yamls.shown(folder / row.format / row.file)
+        print(plain(f"written: {path} ({row.n_rows:,} rows, {row.n_bytes:,} bytes)"))
+    print("With the texts." if given.text else "No text of a document is in them (--text).")
+    return DONE
+
+
+def _corrected(file: str, run: "Run") -> int:
+    """Put the changes of a filled review into corrections.csv, and say what was none."""
+    from pathlib import Path
+
+    from lib import findings
+
+    found = findings.take_in(run, Path(file).expanduser())
+    print(
+        f"{len(found.changes):,} changes are new in corrections.csv, {found.n_known:,} stood there "
+        f"already, {found.n_same:,} rows confirm what was decided, {found.n_empty:,} are empty."
+    )
+    if len(found.changes):
+        print("Run notebooks 05 and 06 again: they apply them before the verdicts.")
+    return DONE
+
+
+def count(given: argparse.Namespace) -> int:
+    """Count votes from anywhere, and say what the count is worth."""
+    from pathlib import Path
+
+    from lib import counts
+
+    for line in counts.count(
+        Path(given.votes),
+        counts.Wanted(
+            labels=counts.labels(given.labels),
+            weight_of=dict(given.weights),
+            quorum=given.quorum,
+            per_run=given.per_run,
+            numbers=given.numbers,
+        ),
+        Path(given.truth) if given.truth else None,
+        Path(given.out) if given.out else None,
+        infer=given.infer,
+    ):
+        print(plain(line))
+    return DONE
+
+
+def share(text: str) -> float:
+    """A number from 0 up to, and not, 1: no more than all can answer."""
+    if not (value := number(text)) < 1:
+        raise ValueError(text)
+    return value
+
+
+def named_number(text: str) -> tuple[str, float]:
+    """A name and a number, as "name=2"."""
+    name, _, value = text.rpartition("=")
+    if not name:
+        raise ValueError(text)
+    return name, number(value)

@@ -5,14 +5,16 @@ table, a file with a mistake is an error.
 """
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from lib import corrections, entities, gold, policies, yamls
+from lib import consensus, corrections, entities, gold, panelled, policies, reviewed, runs, yamls
 from lib import review as reviewing
+from lib.errors import StudyError
 from lib.runs import Run
 from lib.study import Study
 
@@ -102,6 +104,61 @@ def review(
     table = reviewing.with_votes(table, run.table("votes")[columns], run.study)
     table = reviewing.with_texts(table, run.table("documents"), text)
     return table[[*reviewing.COLUMNS, *(["text"] if text else [])]]
+
+
+def write_review(run: Run, table: pd.DataFrame, path: Path | None = None) -> Path:
+    """Write a review list, `review.csv` of the run if no other; gives its path.
+
+    A list there that people filled in and nobody has read is kept beside it.
+    """
+    path = path or run.path("review.csv")
+    reviewed.set_aside(path, known_changes(run))
+    runs.write_csv(table, path)
+    return path
+
+
+def write_tasks(
+    run: Run, table: pd.DataFrame, decided: pd.DataFrame, named: pd.DataFrame, folder: Path
+) -> list[Path]:
+    """Write a review list as tasks of Label Studio, an item each, with their interface.
+
+    Raises StudyError for a list without texts.
+    """
+    if "text" not in table:
+        raise StudyError("Label Studio shows texts, and this list has none. Add --text.")
+    items = table.drop_duplicates("item")[["item", "sha256", "text"]]
+    decided, named = (one[one["item"].isin(items["item"])] for one in (decided, named))
+    told = {"run": run.name, "model_version": f"panel {run.study.panel}"}
+    tasks = list(panelled.tasks(items, decided, named, run.study.fields, told))
+    text = json.dumps(tasks, ensure_ascii=False, indent=1)
+    files = {"tasks.json": text, "config.xml": panelled.config(run.study.fields)}
+    for name, content in files.items():
+        with runs.replacing(folder / name) as part:
+            part.write_text(content, encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def known_changes(run: Run) -> dict[tuple[str, str], str]:
+    """The corrections of the study: (item, field) to value."""
+    table = changes(run)
+    places = zip(table["item"], table["field"], strict=True)
+    return dict(zip(places, table["corrected"], strict=True))
+
+
+def take_in(run: Run, path: Path) -> reviewed.Reviewed:
+    """Put what people changed in a review into the study's corrections, all or nothing.
+
+    Together with those that are there, the changes must fit what the votes say. Raises StudyError.
+    """
+    before = changes(run)
+    known = known_changes(run)
+    found = reviewed.read(path, run.study, texts(run), known)
+    if len(found.changes):
+        both = [*before.to_dict("records"), *found.changes.to_dict("records")]
+        decided = consensus.decide(run.path("votes.parquet"), run.study)
+        corrections.apply(decided, corrections.table(both), run.study)
+        corrections.append(Path(run.study.folder) / "corrections.csv", found.changes)
+    return found
 
 
 def groups(study: Study) -> pd.DataFrame:

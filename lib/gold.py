@@ -22,7 +22,8 @@ from lib.study import Study
 
 COLUMNS = ["item", "field", "value"]
 _ACCURACY = ["who", "model", "field", "n_gold", "n", "n_right", "accuracy", "low", "high"]
-_ACCURACY += ["n_common", "n_right_common"]
+_ACCURACY += ["n_effective", "n_common", "n_right_common", "accuracy_common", "n_effective_common"]
+ENOUGH = 100
 _Z95 = 1.959963984540054
 
 
@@ -54,12 +55,16 @@ def accuracy(
 
     Columns: who, model (null for the panel), field ("all" pools them), n_gold, n (decided among
     them), n_right, accuracy, low, high (Wilson, 95 %), and n_common and n_right_common: the labels
-    that all of them decided, on which alone they can be compared. An annotator's repeats vote among
-    themselves first. Fields of declared values and numbers; `entities.score` is for the others.
+    that all of them decided, on which alone they can be compared. Where gold has a column `weight`
+    (1 / chance of being drawn), accuracies are weighted by it, and n_effective is the number of
+    equal labels that would be as sure (Kish). An annotator's repeats vote among themselves first.
+    Fields of declared values and numbers; `entities.score` is for the others.
     """
     measured = [name for name, one in study.fields.items() if one.type not in {"entities", "text"}]
     place = ["item", "field"]
-    true = gold.loc[gold["field"].isin(measured), COLUMNS].set_index(place)["value"]
+    weighed = gold if "weight" in gold else gold.assign(weight=1.0)
+    weighed = weighed[weighed["field"].isin(measured)].set_index(place)
+    true, weight = weighed["value"], weighed["weight"]
     said = votes[votes["item"].isin(true.index.get_level_values("item"))]
     alone = {
         name: counting.decide(said[said["annotator"].eq(name)], alone_on(study, name))
@@ -77,7 +82,7 @@ def accuracy(
         for field in ["all", *measured]:
             mine = (of_field == field) | (field == "all")
             if mine.any():
-                counts = _counted(value[mine], true[mine], common[mine])
+                counts = _counted(value[mine], true[mine], common[mine], weight[mine])
                 found.append({"who": who, "model": model, "field": field, **counts})
     return pd.DataFrame(found, columns=_ACCURACY)
 
@@ -89,25 +94,30 @@ def sentence(accuracies: pd.DataFrame, field: str = "all") -> str:
     beats the member when its interval lies above the member's.
     """
     table = accuracies[accuracies["field"].eq(field) & accuracies["n_common"].gt(0)]
+    if "accuracy_common" not in table:
+        share = table["n_right_common"] / table["n_common"]
+        table = table.assign(accuracy_common=share, n_effective_common=table["n_common"])
     panel, members = table[table["who"].eq("panel")], table[~table["who"].eq("panel")]
     if panel.empty or members.empty:
         return "No gold label stands on an item that was decided: the panel cannot be compared."
     ours = panel.iloc[0]
-    best = members.sort_values(["n_right_common", "who"], ascending=[False, True]).iloc[0]
+    best = members.sort_values(["accuracy_common", "who"], ascending=[False, True]).iloc[0]
     said = (
         f"On the {ours['n_common']:,} labels that all decided, the panel is right on "
         f"{_shown(ours)}, its best member, {best['who']}, on {_shown(best)}"
     )
     left = f"The panel leaves {ours['n_gold'] - ours['n']:,} of {ours['n_gold']:,} labels open."
-    low, _ = wilson(ours["n_right_common"], ours["n_common"])
-    _, high = wilson(best["n_right_common"], best["n_common"])
-    beats = "beats" if low > high else "is not shown to beat"
-    if ours["n_right_common"] <= best["n_right_common"]:
+    beats = "beats" if _interval(ours)[0] > _interval(best)[1] else "is not shown to beat"
+    if ours["accuracy_common"] <= best["accuracy_common"]:
         beats = "does not beat"
+    if not math.isclose(ours["n_effective_common"], ours["n_common"]):
+        left += " Shares are weighted by the chances with which items were drawn."
+    if ours["n_gold"] < ENOUGH:
+        left += f" At least {ENOUGH} labels are recommended."
     return f"{said}: the panel {beats} its best member. {left}"
 
 
-def wilson(n_right: int, n: int) -> tuple[float, float]:
+def wilson(n_right: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927); nan without observations.
 
     >>> [round(bound, 3) for bound in wilson(90, 100)]
@@ -228,23 +238,41 @@ def contradictions(
             yield yamls.problem(at, row.line, f"{what} Remove one of the two rows.")
 
 
-def _counted(value: pd.Series, true: pd.Series, common: pd.Series) -> dict[str, Any]:
-    right = value.eq(true)
-    n, n_right = int(value.notna().sum()), int(right.sum())
-    low, high = wilson(n_right, n)
+def _counted(
+    value: pd.Series, true: pd.Series, common: pd.Series, weight: pd.Series
+) -> dict[str, Any]:
+    right, decided = value.eq(true), value.notna()
+    accuracy, n_effective = _weighted(right[decided], weight[decided])
+    accuracy_common, n_effective_common = _weighted(right[common], weight[common])
+    low, high = wilson(accuracy * n_effective, n_effective)
     return {
         "n_gold": len(true),
-        "n": n,
-        "n_right": n_right,
-        "accuracy": n_right / n if n else math.nan,
+        "n": int(decided.sum()),
+        "n_right": int(right.sum()),
+        "accuracy": accuracy,
         "low": low,
         "high": high,
+        "n_effective": n_effective,
         "n_common": int(common.sum()),
         "n_right_common": int((right & common).sum()),
+        "accuracy_common": accuracy_common,
+        "n_effective_common": n_effective_common,
     }
 
 
+def _weighted(right: pd.Series, weight: pd.Series) -> tuple[float, float]:
+    """The share of right labels, and how many equal labels would be as sure (Kish)."""
+    total = math.fsum(weight)
+    if not total:
+        return math.nan, 0.0
+    return math.fsum(weight[right]) / total, total**2 / math.fsum(weight**2)
+
+
+def _interval(row: pd.Series) -> tuple[float, float]:
+    n = row["n_effective_common"]
+    return wilson(row["accuracy_common"] * n, n)
+
+
 def _shown(row: pd.Series) -> str:
-    low, high = wilson(row["n_right_common"], row["n_common"])
-    share = row["n_right_common"] / row["n_common"]
-    return f"{row['n_right_common']:,} ({share:.2f}, {low:.2f} to {high:.2f})"
+    low, high = _interval(row)
+    return f"{row['n_right_common']:,} ({row['accuracy_common']:.2f}, {low:.2f} to {high:.2f})"

@@ -113,8 +113,8 @@ def take_in(run: Run, path: Path) -> tuple[labels.Labels, pd.DataFrame]:
     Raises StudyError, and changes nothing, when any of them cannot be used.
     """
     texts = _documents(run).set_index("item")["sha256"].to_dict()
-    stored, target = Path(run.study.folder) / sampling.FILE, Path(run.study.folder) / "gold.csv"
-    sample = sampling.read(stored) if stored.is_file() else None
+    target = Path(run.study.folder) / "gold.csv"
+    sample, _ = stored(run)
     found = labels.read(path, run.study, texts, sample)
     fresh = labels.new(found.table, _gold(run), target, run.study)
     if len(fresh):
@@ -123,6 +123,19 @@ def take_in(run: Run, path: Path) -> tuple[labels.Labels, pd.DataFrame]:
         whole = pd.concat([old, fresh[names]], ignore_index=True).fillna("")
         runs.write_csv(whole, target)
     return found, fresh
+
+
+def stored(run: Run) -> tuple[pd.DataFrame | None, list[str]]:
+    """The sample that the study has, or None, and its items whose texts are other ones now.
+
+    Labels on those were given to another text: they must not count.
+    """
+    path = Path(run.study.folder) / sampling.FILE
+    if not path.is_file():
+        return None, []
+    drawn = sampling.read(path)
+    now = drawn["item"].map(_documents(run).set_index("item")["sha256"])
+    return drawn, drawn.loc[now.notna() & now.ne(drawn["sha256"]), "item"].tolist()
 
 
 def _gold(run: Run) -> pd.DataFrame:

@@ -5,9 +5,10 @@ lists of names. Refuses an export of another form than JSON; what its labels mea
 the business of `labels`.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -46,7 +47,7 @@ class Annotation:
     line: int
     marks: tuple[Mark, ...]
     date: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def config(fields: Mapping[str, Field]) -> str:

@@ -73,13 +73,13 @@ def compare(
         n_right = {name: int(one.eq(seen).sum()) for name, one in learning.items()}
         best = max(n_right, key=n_right.__getitem__)
         chosen[best] += 1
-        single.append(_judged(alone[best], rest))
+        single.append(judged(alone[best], rest))
         fitted = {name: _log_odds(one, seen, study)[2] for name, one in learning.items()}
         here = said[said["item"].isin(fold.index[fold.eq(n)])]
-        weighed.append(_judged(consensus.decide(here, with_weights(study, fitted)), rest))
+        weighed.append(judged(consensus.decide(here, with_weights(study, fitted)), rest))
     often = ", ".join(f"{name} in {chosen[name]}" for name in values if chosen[name])
     rows = [
-        (VOTE, *_summed([_judged(consensus.decide(said, study), true)]), ""),
+        (VOTE, *_summed([judged(consensus.decide(said, study), true)]), ""),
         (SINGLE, *_summed(single), f"{often} of {fold.nunique()} parts"),
         (LOG_ODDS, *_summed(weighed), "weights: per_model"),
     ]
@@ -125,6 +125,21 @@ def folds(items: Collection[str], documents: pd.DataFrame | None = None) -> pd.S
     return document.map({one: n % N_FOLDS for n, one in enumerate(drawn)}).astype("int64")
 
 
+def judged(decided: pd.DataFrame, true: pd.Series) -> pd.DataFrame:
+    """How right each label is decided, from 0 to 1, and whether it is open: a row a label.
+
+    A tie is right as often as a coin that chooses among its candidates; what else is open is not
+    right. So ways to count can be compared that leave open unlike many.
+    """
+    rows = decided.set_index(_PLACE).reindex(true.index)
+    tie = rows["status"].eq("tie")
+    pairs = zip(rows.loc[tie, "candidates"].map(json.loads), true[tie], strict=True)
+    right = rows["value"].eq(true).to_numpy(dtype=float, copy=True)
+    right[tie.to_numpy()] = [(value in some) / len(some) for some, value in pairs]
+    is_open = rows["status"].isin(["tie", "no_quorum"]) | rows["status"].isna()
+    return pd.DataFrame({"open": is_open.to_numpy(), "right": right})
+
+
 def with_weights(study: Study, weights: Mapping[str, float]) -> Study:
     """The study with other weights on its panel, those of models."""
     panel = study.panels[study.panel]
@@ -151,17 +166,6 @@ def _log_odds(value: pd.Series, true: pd.Series, study: Study) -> tuple[int, int
     chance = math.fsum(map(math.log, others)) / n if n else 0.0
     weight = math.log((n_right + 0.5) / (n - n_right + 0.5)) + chance
     return n, n_right, max(LEAST, round(weight, 2))
-
-
-def _judged(decided: pd.DataFrame, true: pd.Series) -> pd.DataFrame:
-    """Of each label: whether it is open, and how right what is decided is, ties by a coin."""
-    rows = decided.set_index(_PLACE).reindex(true.index)
-    tie = rows["status"].eq("tie")
-    pairs = zip(rows.loc[tie, "candidates"].map(json.loads), true[tie], strict=True)
-    right = rows["value"].eq(true).to_numpy(dtype=float, copy=True)
-    right[tie.to_numpy()] = [(value in some) / len(some) for some, value in pairs]
-    is_open = rows["status"].isin(["tie", "no_quorum"]) | rows["status"].isna()
-    return pd.DataFrame({"open": is_open.to_numpy(), "right": right})
 
 
 def _summed(parts: list[pd.DataFrame]) -> tuple[int, int, float, float, float, float]:

@@ -43,8 +43,9 @@ def listed(
     distance of the most doubtful name's share from the threshold.
     """
     table = _asked(decided, named, study)
-    why = table["why"]
-    doubtful = _interleaved(table[why.ne("")], [why.map(_rank), "margin"], study)
+    doubtful = table[table["why"].ne("")]
+    rank = doubtful["why"].map(_DOUBTS.index)
+    doubtful = _interleaved(doubtful, [rank, "margin"], study)
     whole = len(doubtful) / (1 - random_share) if n is None else n
     drawn = [_draw(seed, *place) for place in zip(table["item"], table["field"], strict=True)]
     random = _interleaved(table, [pd.Series(drawn, index=table.index)], study)
@@ -164,10 +165,6 @@ def _with_conditional(table: pd.DataFrame, decided: pd.DataFrame, study: Study) 
     below = below.assign(place=places, why="condition", original="", margin=math.nan)
     table = table.assign(place=range(len(table)))
     return pd.concat([table, below]).sort_values("place", kind="stable", ignore_index=True)
-
-
-def _rank(why: str) -> int:
-    return _DOUBTS.index(why)
 
 
 def _draw(seed: int, item: str, field: str) -> str:

@@ -55,7 +55,7 @@ def wanted(
     once again, then each model of the annotator's fallback likewise. Failed for want of access or
     credit: again, which the brake holds back until a canary has passed. Other failures: not again.
     """
-    asked, tried, flying = _numbered(requests["key"], outcomes["key"], in_flight)
+    asked, tried, flying = numbered(requests["key"], outcomes["key"], in_flight)
     needed = requests[[name for name in _COLUMNS if name != "attempt"]]
     unique = needed[~pd.Series(asked).duplicated().to_numpy()].reset_index(drop=True)
     is_valid = outcomes["outcome"].eq("valid").to_numpy()
@@ -95,7 +95,7 @@ def health(requests: pd.DataFrame, outcomes: pd.DataFrame, study: Study) -> pd.D
     A model that is a fallback only stands here from as many answers on as a canary has.
     """
     bounds = study.sending
-    asked, answered = _numbered(requests["key"], outcomes["key"])
+    asked, answered = numbered(requests["key"], outcomes["key"])
     mine = outcomes[["model", "outcome", "status", "code"]]
     mine = mine[answered <= asked.max(initial=-1)]
     judged = mine[~(answers.retryable(mine) | answers.blocked(mine))]
@@ -136,9 +136,10 @@ def commonest(bad: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _numbered(*columns: Iterable[str]) -> list[np.ndarray]:
+def numbered(*columns: Iterable[str]) -> list[np.ndarray]:
     """The keys in these columns as numbers, equal for equal keys, from 0 in the order of the first
-    column: millions of texts are compared once, and numbers after that."""
+    column: millions of texts are compared once, and numbers after that.
+    """
     series = [pd.Series(list(c) if isinstance(c, Set) else c, dtype="str") for c in columns]
     codes, _ = pd.factorize(pd.concat(series, ignore_index=True))
     return np.split(codes, np.cumsum([len(column) for column in series])[:-1])

@@ -98,7 +98,7 @@ def open_after(slots: np.ndarray, sample: bounds.Said, study: Study) -> np.ndarr
 
 def sampled(study: Study, pilot: pd.DataFrame | None) -> bounds.Said:
     """The votes on which plans are tried out: the pilot's, or drawn ones."""
-    return bounds.read(_drawn(study) if pilot is None else pilot, study)
+    return bounds.read(drawn(study) if pilot is None else pilot, study)
 
 
 def _prices(study: Study, usd_of: Mapping[str, float]) -> np.ndarray:
@@ -178,7 +178,7 @@ def _shortest(counts: np.ndarray, unsettled: np.ndarray, prices: np.ndarray) -> 
     return found
 
 
-def _drawn(study: Study) -> pd.DataFrame:
+def drawn(study: Study) -> pd.DataFrame:
     """Votes that are drawn, always the same, with the stated agreement of models and repeats."""
     random, tables = np.random.default_rng(0), []
     slots = weights.weigh(study)[["annotator", "repeat"]]

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pandas as pd
 
-from lib.study import Annotator, Study
+from lib.study import Study
 
 
 def weigh(study: Study) -> pd.DataFrame:
@@ -30,14 +30,22 @@ def weigh(study: Study) -> pd.DataFrame:
 
 def warn(study: Study) -> list[str]:
     """Sentences about weights that let the repeats of one model outvote a stronger one."""
-    if shared(study) or study.panels[study.panel].strong:
+    if shared(study):
         return []
+    weights, panel = _written(study), study.annotators.items()
+    return outvoted({name: (one.model, one.repeats, weights[name]) for name, one in panel})
+
+
+def outvoted(panel: Mapping[str, tuple[str, int, float]]) -> list[str]:
+    """The sentences of `warn` for voters that are a model, a number of repeats, and the weight of
+    each repeat.
+    """
     return [
-        _outvoted(strong_name, strong, name, weak)
-        for strong_name, strong in study.annotators.items()
-        for name, weak in study.annotators.items()
-        if weak.weight < strong.weight
-        and weak.weight * weak.repeats > strong.weight * strong.repeats
+        _outvoted(strong, panel[strong], weak, panel[weak])
+        for strong in panel
+        for weak in panel
+        if panel[weak][2] < panel[strong][2]
+        and panel[weak][1] * panel[weak][2] > panel[strong][1] * panel[strong][2]
     ]
 
 
@@ -95,10 +103,13 @@ def _exact(weight: float) -> Fraction:
     return Fraction(round(weight * 1_000_000) or 1, 1_000_000)
 
 
-def _outvoted(strong_name: str, strong: Annotator, name: str, weak: Annotator) -> str:
+def _outvoted(
+    strong_name: str, strong: tuple[str, int, float], name: str, weak: tuple[str, int, float]
+) -> str:
+    model, repeats, weight = weak
     return (
-        f"The {weak.repeats} repeats of {name} ({weak.model}, weight {weak.weight:g} each, "
-        f"{weak.repeats * weak.weight:g} together) outvote {strong_name} ({strong.model}, "
-        f"{strong.repeats * strong.weight:g} together) whenever they agree, and repeats of one "
+        f"The {repeats} repeats of {name} ({model}, weight {weight:g} each, "
+        f"{repeats * weight:g} together) outvote {strong_name} ({strong[0]}, "
+        f"{strong[1] * strong[2]:g} together) whenever they agree, and repeats of one "
         "model are worth about one vote. Consider weights: per_model."
     )

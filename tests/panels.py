@@ -50,8 +50,8 @@ def studies(draw, of_fields=None, max_slots=6):
 def answers(study, names=NAMES, words=("1", "2")):
     """All that one request can give: field -> (value, reason of abstention)."""
     said = [dict.fromkeys(study.fields, (None, "refused"))]
-    values = [_values(field, names, words) for field in study.fields.values()]
-    for values in itertools.product(*values):
+    choices = [_values(field, names, words) for field in study.fields.values()]
+    for values in itertools.product(*choices):
         answer = dict(zip(study.fields, values, strict=True))
         for name, field in study.fields.items():
             if field.when and answer[field.when][0] != "true":
@@ -82,3 +82,70 @@ def table(study, by_item):
     ]
     names = ["item", "field", "annotator", "repeat", "model", "value", "abstained", "simulated"]
     return pd.DataFrame(rows, columns=names)
+
+
+# Real votes, replayed as panels: annotator -> (the voters that are its repeats, weight, USD for
+# 1,000 requests). Prices are our assumption, by the size of the model.
+MEDIABIAS = {"gpt_4": 10.0, "gpt_3_5": 0.2, "mixtral_8x7b": 0.15, "flan_ul2": 0.1}
+MEDIABIAS |= {"zephyr": 0.04, "openchat": 0.04, "mistral_7b": 0.04, "flan_t5_xl": 0.03}
+TEAMS = {"willia-umbrela1": 2.0, "RMITIR-GPT4o": 2.0, "Olz-gpt4o": 2.0, "TREMA-4prompts": 0.3}
+TEAMS |= {"h2oloo-zeroshot1": 2.0, "prophet-setting1": 0.3, "NISTRetrieval-instruct0": 0.5}
+PROMPTS = ["gpt_3_5@zero-shot", "gpt_3_5@2-shot", "gpt_3_5@4-shot"]
+RUNS = [f"NISTRetrieval-instruct{n}" for n in range(3)]
+
+
+def _alone(model):
+    return [f"{model}@zero-shot"]
+
+
+_STRONG_WEAK = {"gpt_4": (_alone("gpt_4"), 2.0, 10.0), "gpt_3_5": (PROMPTS, 1.0, 0.2)}
+_UMBRELA_NIST = {"umbrela": (["willia-umbrela1"], 2.0, 2.0), "nist": (RUNS, 1.0, 0.5)}
+REAL = {
+    "mediabias, 8 models": (
+        "mediabias",
+        "per_model",
+        {name: (_alone(name), 1.0, usd) for name, usd in MEDIABIAS.items()},
+    ),
+    "mediabias, 4 models": (
+        "mediabias",
+        "per_model",
+        {name: (_alone(name), 1.0, usd) for name, usd in list(MEDIABIAS.items())[:4]},
+    ),
+    "mediabias, gpt-4 (2) + 3 x gpt-3.5 (1)": ("mediabias", "per_model", _STRONG_WEAK),
+    "mediabias, gpt-4 (2) + 3 x gpt-3.5 (1 each)": ("mediabias", "per_repeat", _STRONG_WEAK),
+    "llmjudge, 7 teams": (
+        "llmjudge",
+        "per_model",
+        {name.lower(): ([name], 1.0, usd) for name, usd in TEAMS.items()},
+    ),
+    "llmjudge, umbrela (2) + 3 x nist (1)": ("llmjudge", "per_model", _UMBRELA_NIST),
+    "llmjudge, umbrela (2) + 3 x nist (1 each)": ("llmjudge", "per_repeat", _UMBRELA_NIST),
+}
+LABELS = {"mediabias": ["0", "1"], "llmjudge": ["0", "1", "2", "3"]}
+
+
+def real(name, folder):
+    """A panel of REAL: its study, the price of a request by annotator, and all votes."""
+    data, mode, members = REAL[name]
+    field = {"description": "-", "values": {label: {"description": "-"} for label in LABELS[data]}}
+    panel = {one: (f"m-{one}", len(voters), weight) for one, (voters, weight, _) in members.items()}
+    slot_of = {
+        voter: (one, n) for one, (voters, _, _) in members.items() for n, voter in enumerate(voters)
+    }
+    said = pd.read_csv(folder / data / "votes.csv.gz", dtype=str)
+    said = said[said["worker"].isin(slot_of)].drop_duplicates(["item", "worker"])
+    places = pd.MultiIndex.from_product([said["item"].unique(), slot_of], names=["item", "worker"])
+    votes = said.set_index(["item", "worker"]).reindex(places).reset_index()
+    slots = votes["worker"].map(slot_of)
+    valid = votes["label"].isin(LABELS[data])
+    votes = votes.assign(
+        field="label",
+        annotator=slots.str[0],
+        repeat=slots.str[1].astype("int64"),
+        value=votes["label"].where(valid),
+        abstained=pd.Series("stray", index=votes.index).mask(valid),
+        model="-",
+        simulated=False,
+    )
+    usd = {one: price / 1000 for one, (_, _, price) in members.items()}
+    return making.study({"label": field}, panel, mode), usd, votes.drop(columns=["worker", "label"])

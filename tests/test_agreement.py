@@ -194,6 +194,21 @@ def test_the_worth_of_a_panel_says_its_basis():
     assert "less than two" in by_gold.loc["a", "warning"]
 
 
+def test_only_the_given_items_count():
+    """As if the votes on all others did not exist: a run that asks while it matters has those that
+    were asked in full.
+    """
+    answers = {}
+    for n, (one, other) in enumerate([("calm", "angry"), ("angry", "angry"), ("calm", "calm")] * 4):
+        answers |= mood(f"r{n:02}", a=[one, one, other], b=other)
+    votes, items = making.votes(STUDY, answers), [f"r{n:02}" for n in range(6)]
+    kept = votes[votes["item"].isin(items)]
+    for measure in (agreement.collapsed, agreement.slots, agreement.alphas, agreement.worth):
+        pd.testing.assert_frame_equal(measure(votes, STUDY, items=items), measure(kept, STUDY))
+    assert agreement.worth(votes, STUDY, items=[]).empty
+    assert agreement.alphas(votes, STUDY, items=[]).empty
+
+
 def judges(shared):
     """33 LLM judges on four grades, their runs, and the truth."""
     folder = shared / "data" / "votes" / "llmjudge"

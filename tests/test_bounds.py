@@ -3,14 +3,13 @@
 import itertools
 
 import making
-import numpy as np
-import panels
 import pandas as pd
+import panels
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import bounds, consensus, weights
+from lib import bounds, consensus
 
 # Beyond what was said: a name and a text that are new, and every name at once.
 LISTS = [*panels.NAMES, '["guinevere"]', '["arthur", "guinevere", "merlin"]']

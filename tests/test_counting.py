@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import counting
+from lib import counting, polls
 from lib.errors import StudyError
 
 ROWS = st.lists(
@@ -135,8 +135,8 @@ def test_files_are_read_as_they_are(tmp_path):
 def test_second_votes_and_labels_are_told():
     """a votes twice on p; two labels occur."""
     votes = table([("p", "a", "x"), ("p", "a", "y"), ("p", "b", "x")])
-    assert counting.overview(votes)["n_repeated"] == 1
-    assert counting.labels_in(votes)["n_votes"].tolist() == [2, 1]
+    assert polls.overview(votes)["n_repeated"] == 1
+    assert polls.labels(votes)["n_votes"].tolist() == [2, 1]
 
 
 @settings(deadline=None)

@@ -6,7 +6,7 @@ import making
 import pandas as pd
 import pytest
 
-from lib import consensus, entities, findings, gold, runs, votes
+from lib import consensus, entities, findings, gold, review, runs, votes
 from lib.errors import StudyError
 from lib.runs import Run
 
@@ -24,7 +24,9 @@ def run(tmp_path):
     """A run of a study in an empty folder, with three items."""
     study = BASE.model_copy(update={"folder": str(tmp_path)})
     made = Run("moods", tmp_path / "run", study)
-    runs.write_table(pd.DataFrame({"item": ["r1", "r2", "r3"]}), made.path("documents.parquet"))
+    items = pd.DataFrame({"item": ["r1", "r2", "r3"]})
+    documents = items.assign(document=items["item"], start=0, text="Nobody is here.")
+    runs.write_table(documents, made.path("documents.parquet"))
     return made
 
 
@@ -104,45 +106,48 @@ def votes_of(table):
     return table.assign(weight=1.0)
 
 
-def test_the_review_list_begins_with_what_nobody_decided(run):
-    """No quorum, tie, then the lowest margin; what all say alike is left out."""
-    answers = {
-        ("r1", "mood"): {"a": "calm", "b": "angry"},
-        ("r2", "mood"): {"a": "calm", "b": "calm", "c": "angry"},
-        ("r3", "mood"): alike("calm"),
-        ("r3", "age"): alike("7"),
-        ("r3", "note"): alike("same"),
-        ("r3", "people"): alike("[]"),
-    }
-    _, decided, named = counted(run, answers)
-    table = findings.review(run, decided, named)
-    assert list(table) == ["item", "field", "value", "status", "margin", "candidates"]
-    assert table["status"].tolist() == ["no_quorum"] * 6 + ["tie", "decided"]
-    assert table.iloc[-2:]["item"].tolist() == ["r1", "r2"]
+def test_the_review_is_a_file_of_corrections_to_fill(run, tmp_path):
+    """Doubtful values, their votes, the digest of the text; texts only when asked for."""
+    answers = {("r1", "mood"): {"a": "calm", "b": "calm", "c": "angry"}}
+    table, decided, named = counted(run, answers)
+    runs.write_table(votes_of(table), run.path("votes.parquet"))
+    listed = findings.review(run, decided, named)
+    assert list(listed) == review.COLUMNS
+    mood = listed[listed["field"].eq("mood")].iloc[0]
+    assert (
+        mood["votes"] == "calm: m-a x 1 (weight 1), m-b x 1 (weight 1); angry: m-c x 1 (weight 1)"
+    )
+    assert mood["sha256"] == "sha of r1"
+    assert findings.review(run, decided, named, text=True)["text"].tolist()[0] == "text of r1"
+    path = findings.write_review(run, listed)
+    filled = pd.read_csv(path, keep_default_na=False, dtype=str)
+    filled.loc[filled["field"].eq("mood"), ["corrected", "reason", "who"]] = ["angry", "-", "Ann"]
+    runs.write_csv(filled, path)
+    found = findings.take_in(run, path)
+    assert len(found.changes) == 1
+    assert findings.correct(run, decided).query("corrected")["value"].tolist() == ["angry"]
+    assert findings.take_in(run, path)[1:] == (len(filled) - 1, 0, 1)
+    assert len(findings.changes(run)) == 1
 
 
-def test_items_whose_lists_nobody_answered_are_for_people(run):
-    """No names, and yet not settled: no quorum on a list stands in the review."""
-    _, decided, named = counted(run, {("r1", "mood"): alike("calm")})
-    table = findings.review(run, decided, named)
-    assert "people" in table.loc[table["status"].eq("no_quorum"), "field"].tolist()
+def test_a_filled_list_is_not_written_over(run, tmp_path):
+    """It is set aside until it has been read; one that was read is replaced."""
+    table, decided, named = counted(run, {("r1", "mood"): {"a": "calm", "b": "angry", "c": "calm"}})
+    runs.write_table(votes_of(table), run.path("votes.parquet"))
+    listed = findings.review(run, decided, named)
+    path = findings.write_review(run, listed)
+    filled = listed[listed["field"].eq("mood")].assign(**FILLED)
+    runs.write_csv(filled, path)
+    findings.write_review(run, listed)
+    aside = path.with_name("review.filled-1.csv")
+    assert pd.read_csv(aside)["corrected"].tolist() == ["angry"]
+    findings.take_in(run, aside)
+    runs.write_csv(filled, path)
+    findings.write_review(run, listed)
+    assert sorted(one.name for one in path.parent.glob("review*")) == [path.name, aside.name]
 
 
-def test_numbers_that_differ_are_for_people(run):
-    """7, 7 and 7 are settled; 7, 7 and 90 have an average that nobody should trust unseen."""
-    answers = {("r1", "age"): alike("7"), ("r2", "age"): {"a": "7", "b": "7", "c": "90"}}
-    _, decided, named = counted(run, answers)
-    table = findings.review(run, decided, named).query("field == 'age' and status == 'decided'")
-    assert table["item"].tolist() == ["r2"]
-
-
-def test_names_near_the_threshold_come_before_clear_ones(run):
-    """Of three votes one is the threshold of a third, two are a third above it."""
-    said = {"a": '["kay","boyd"]', "b": '["kay"]', "c": "[]"}
-    _, decided, named = counted(run, {("r1", "people"): said})
-    table = findings.review(run, decided, named).query("field == 'people'")
-    assert table["value"].tolist() == ["Boyd", "Kay"]
-    assert table["margin"].round(3).tolist() == [0.0, 0.333]
+FILLED = {"corrected": "angry", "reason": "-", "who": "Ann", "date": "2026-11-22"}
 
 
 def with_groups(run, text, name="name"):

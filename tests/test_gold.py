@@ -134,7 +134,8 @@ def test_the_sentence_compares_what_all_decided():
     said = gold.sentence(measured())
     assert said.startswith("On the 2 labels that all decided, the panel is right on 2 (1.00, ")
     assert said.endswith(
-        ": the panel does not beat its best member. The panel leaves 1 of 4 labels open."
+        ": the panel does not beat its best member. The panel leaves 1 of 4 labels open. "
+        "At least 100 labels are recommended."
     )
 
 

@@ -46,7 +46,9 @@ def merge(
     rows = []
     for field, of_field in itertools.groupby(said, lambda row: row[0]):
         names = itertools.groupby(of_field, lambda row: row[1])
-        found = [_indexed(field, key, list(group), telling.get(field, set())) for key, group in names]
+        found = [
+            _indexed(field, key, list(group), telling.get(field, set())) for key, group in names
+        ]
         rows += _with_likes(found)
     table = pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(_TEXTS, "string"))
     order = ["field", "n_mentions", "key"]

@@ -17,16 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import runs
 from lib.entities import places
 from lib.entities.places import Place
 from lib.errors import AccountingError
 from lib.study import Study
-
-_ROWS = 500
-_CONTEXTS = {"item": "string", "document": "string", "field": "string", "key": "string"}
-_CONTEXTS |= {"start": "int64", "end": "int64", "before": "string", "written": "string"}
-_CONTEXTS |= {"after": "string"}
 
 
 class Name(NamedTuple):
@@ -45,48 +39,26 @@ class Fate(NamedTuple):
     also_in: str | None = None
 
 
-def settle(
-    named: pd.DataFrame,
-    documents: Path | pd.DataFrame,
-    study: Study,
-    contexts: Path | None = None,
-) -> pd.DataFrame:
+def settle(named: pd.DataFrame, documents: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     """The names of `elect` looked for in the texts, and overlaps settled.
 
     New columns: n_places (in the item's text; 0 says that the name is not there), lost_to (the name
     or field that won), also_in (fields that keep the name with an equal share); status may become
-    overlap or other_field. `contexts` is written with a row for every place of a name that stays:
-    item, document, field, key, start and end in the document, before, written, after. Texts are
-    streamed. Raises AccountingError for items without a text.
+    overlap or other_field. Texts are streamed. Raises AccountingError for items without a text.
     """
     rows = named.groupby("item").indices
     fates: list[Fate | None] = [None] * len(named)
     n_places = np.full(len(named), -1)
     columns = [named[name].tolist() for name in ("field", "key", "share", "elected")]
-
-    def frames() -> Iterator[pd.DataFrame]:
-        yield pd.DataFrame(columns=list(_CONTEXTS)).astype(_CONTEXTS)
-        for batch in _texts(documents):
-            shown: list[tuple] = []
-            for item, document, offset, text in batch:
-                mine = rows.get(item, ())
-                table = [tuple(column[n] for column in columns) for n in mine]
-                found = places.find(text, dict.fromkeys(key for _, key, _, _ in table))
-                elected = [Name(*row[:3]) for row in table if row[3]]
-                decided = fate(elected, found, settles=study.voting.overlaps == "settle")
-                for n, (field, key, _, _) in zip(mine, table, strict=True):
-                    fates[n] = decided.get((field, key))
-                    n_places[n] = len(found[key])
-                    if fates[n] and fates[n].status == "elected":
-                        head = (item, document, field, key)
-                        shown += _contexts(text, head, offset, found[key])
-            yield pd.DataFrame(shown, columns=list(_CONTEXTS)).astype(_CONTEXTS)
-
-    if contexts:
-        runs.write_stream(frames(), contexts)
-    else:
-        for _ in frames():
-            pass
+    settles = study.voting.overlaps == "settle"
+    for item, _, _, text in places.texts(documents):
+        mine = [(n, *(column[n] for column in columns)) for n in rows.get(item, ())]
+        found = places.find(text, {key for _, _, key, _, _ in mine})
+        elected = [Name(*row[1:4]) for row in mine if row[4]]
+        decided = fate(elected, found, settles=settles)
+        for n, field, key, _, _ in mine:
+            fates[n] = decided.get((field, key))
+            n_places[n] = len(found[key])
     return _stated(named, fates, n_places)
 
 
@@ -155,21 +127,6 @@ def _typed(rivals: Sequence[Name]) -> Iterator[tuple[Name, Fate]]:
             yield name, Fate(also_in=others or None)
 
 
-def _texts(documents: Path | pd.DataFrame) -> Iterator[list[tuple[str, str, int, str]]]:
-    """Item, document, place of the item in the document, and text; a few hundred at a time."""
-    columns = ["item", "document", "start", "text"]
-    frames = runs.stream(documents, columns, _ROWS) if isinstance(documents, Path) else [documents]
-    for frame in frames:
-        yield list(frame[columns].itertuples(index=False, name=None))
-
-
-def _contexts(
-    text: str, head: tuple[str, str, str, str], offset: int, found: Sequence[Place]
-) -> Iterator[tuple]:
-    for start, end in found:
-        yield (*head, offset + start, offset + end, *places.context(text, (start, end)))
-
-
 def _stated(
     named: pd.DataFrame, fates: Sequence[Fate | None], n_places: np.ndarray
 ) -> pd.DataFrame:
@@ -183,7 +140,7 @@ def _stated(
     lost_to = [one.lost_to if one else old for one, old in zip(fates, before, strict=True)]
     status = [one.status if one else old for one, old in zip(fates, named["status"], strict=True)]
     told = {
-        "elected": [word == "elected" for word in status],
+        "elected": np.array([word == "elected" for word in status], dtype=bool),
         "status": pd.array(status, dtype="string"),
         "lost_to": pd.array(lost_to, dtype="string"),
         "also_in": pd.array([one.also_in if one else None for one in fates], dtype="string"),

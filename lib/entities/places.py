@@ -9,7 +9,12 @@ import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lib import runs
 
 # Scripts without spaces between words: every letter stands alone there (Thai, Lao, Burmese, Khmer,
 # Chinese, Japanese). Marks that combine with a letter belong to its word; all else is a sign.
@@ -17,6 +22,10 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U
 _WORD = re.compile(rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+|\S")
 _CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 _REACH_CHARS = 160
+_ROWS = 500
+_CONTEXTS = {"item": "string", "document": "string", "field": "string", "key": "string"}
+_CONTEXTS |= {"start": "int64", "end": "int64", "before": "string", "written": "string"}
+_CONTEXTS |= {"after": "string"}
 
 Place = tuple[int, int]
 
@@ -37,7 +46,7 @@ def find(text: str, keys: Collection[str]) -> dict[str, list[Place]]:
         names[words].append(key)
         if words:
             lengths[words[0]].add(len(words))
-    words, starts, ends = _words(text)
+    words, starts, ends = _words(text) if lengths else ([], [], [])
     for n, word in enumerate(words):
         for length in lengths.get(word, ()):
             for key in names.get(tuple(words[n : n + length]), ()):
@@ -55,6 +64,43 @@ def context(text: str, place: Place, n_words: int = 8) -> tuple[str, str, str]:
     before = text[max(0, start - _REACH_CHARS) : start].split()[-n_words:]
     after = text[end : end + _REACH_CHARS].split()[:n_words]
     return " ".join(before), " ".join(text[start:end].split()), " ".join(after)
+
+
+def contexts(named: pd.DataFrame, documents: Path | pd.DataFrame, path: Path) -> int:
+    """Write every place of every elected name to `path`, with the words around; gives their number.
+
+    Columns: item, document, field, key, start and end in the document, before, written (the name
+    as the text has it), after. Texts are streamed, so that memory holds one batch of them.
+    """
+    elected = named[named["elected"]]
+    rows = elected.groupby("item").indices
+    pairs = list(zip(elected["field"], elected["key"], strict=True))
+    return runs.write_stream(_frames(documents, rows, pairs), path)
+
+
+def texts(documents: Path | pd.DataFrame) -> Iterator[tuple[str, str, int, str]]:
+    """Item, document, where the item starts in its document, and text, one item at a time."""
+    columns = ["item", "document", "start", "text"]
+    frames = runs.stream(documents, columns, _ROWS) if isinstance(documents, Path) else [documents]
+    for frame in frames:
+        yield from frame[columns].itertuples(index=False, name=None)
+
+
+def _frames(
+    documents: Path | pd.DataFrame, rows: dict[str, Sequence[int]], pairs: list[tuple[str, str]]
+) -> Iterator[pd.DataFrame]:
+    shown: list[tuple] = []
+    for item, document, offset, text in texts(documents):
+        mine = [pairs[n] for n in rows.get(item, ())]
+        found = find(text, {key for _, key in mine})
+        for field, key in mine:
+            for start, end in found[key]:
+                head = (item, document, field, key, offset + start, offset + end)
+                shown.append((*head, *context(text, (start, end))))
+        if len(shown) > 100 * _ROWS:
+            yield pd.DataFrame(shown, columns=list(_CONTEXTS)).astype(_CONTEXTS)
+            shown = []
+    yield pd.DataFrame(shown, columns=list(_CONTEXTS)).astype(_CONTEXTS)
 
 
 def _words(text: str) -> tuple[list[str], list[int], list[int]]:

@@ -107,12 +107,11 @@ def _found(named: pd.DataFrame, items: set[str], documents: Path | pd.DataFrame)
     mine = named[named["item"].isin(items) & named["status"].ne("no_quorum")]
     of_item = dict(list(mine.groupby("item")))
     found = []
-    for frame in _frames(documents, ["item", "text"]):
-        for item, text in zip(frame["item"], frame["text"], strict=True):
-            if item in of_item:
-                columns = [of_item[item][name] for name in ("field", "key", "share")]
-                names = [Name(*row) for row in zip(*columns, strict=True)]
-                found.append((item, names, places.find(text, {one.key for one in names})))
+    for item, _, _, text in places.texts(documents):
+        if item in of_item:
+            columns = [of_item[item][name] for name in ("field", "key", "share")]
+            names = [Name(*row) for row in zip(*columns, strict=True)]
+            found.append((item, names, places.find(text, {one.key for one in names})))
     return found
 
 
@@ -134,14 +133,12 @@ def _documents_of(
 ) -> tuple[Mapping[str, str], list[str]]:
     """The document of each item with gold, and these documents in order."""
     items, known = set(gold["item"]), {}
-    for frame in _frames(documents, ["item", "document"]):
+    columns = ["item", "document"]
+    frames = runs.stream(documents, columns) if isinstance(documents, Path) else [documents]
+    for frame in frames:
         mine = frame[frame["item"].isin(items)]
         known.update(zip(mine["item"], mine["document"], strict=True))
     return known, sorted(set(known.values()))
-
-
-def _frames(documents: Path | pd.DataFrame, columns: list[str]) -> Sequence[pd.DataFrame]:
-    return runs.stream(documents, columns, 500) if isinstance(documents, Path) else [documents]
 
 
 def _thresholds(study: Study) -> list[Fraction]:

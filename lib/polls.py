@@ -1,0 +1,135 @@
+"""Polls: files of votes from anywhere, opened as one view with the names used here.
+
+Decides which column is what, and refuses what cannot be read. Memory is bounded; a file is never
+loaded. Counting is for `counting`, and what a count is worth for `measured`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+
+from lib import votes as ballots
+from lib import yamls
+from lib.errors import StudyError
+
+_NAMES = {
+    "item": ("item", "task"),
+    "worker": ("worker", "annotator", "voter"),
+    "label": ("label", "value"),
+    "field": ("field",),
+    "model": ("model",),
+    "repeat": ("repeat", "run"),
+    "weight": ("weight",),
+}
+_UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
+_OVERVIEW = """
+SELECT count(*) AS n_votes, count(DISTINCT item) AS n_items, count(DISTINCT {voter}) AS n_voters,
+    count(DISTINCT ({voter}, worker)) AS n_runs, count(*) - count(label) AS n_missing,
+    count(*) - count(DISTINCT ({place})) AS n_repeated,
+    count(*) FILTER (item IS NULL OR worker IS NULL) AS n_nameless
+FROM given
+"""
+
+
+@contextlib.contextmanager
+def opened(
+    votes: Path | pd.DataFrame, *, per_run: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the votes as the view `given`: item, worker, label, and what else is there.
+
+    A worker is what votes once on an item: with repeats, each of them. With `per_run` the model is
+    only known as `run_of`, so that each worker has a vote of its own.
+    """
+    with ballots.database() as base, _said_plainly(votes):
+        # One pass over one column group is bound by memory: a second thread only adds overhead.
+        base.execute("SET threads = 1")
+        read(base, "file", votes)
+        columns = _columns(base.table("file").columns, per_run=per_run)
+        listed = ", ".join(f"{one} AS {name}" for name, one in columns.items())
+        base.execute(f"CREATE VIEW given AS SELECT {listed} FROM file")  # noqa: S608 - quoted
+        if not base.execute("SELECT 1 FROM given LIMIT 1").fetchall():
+            raise StudyError(f"{_shown(votes)}: there are no votes below the header.")
+        yield base
+
+
+def read(base: duckdb.DuckDBPyConnection, name: str, table: Path | pd.DataFrame) -> None:
+    """Make a CSV or Parquet file, or a table, a view of the database; CSV cells are texts."""
+    if isinstance(table, pd.DataFrame):
+        base.register(name, table)
+        return
+    if not table.is_file():
+        raise StudyError(f"{_shown(table)}: there is no such file.", file=str(table))
+    if not table.stat().st_size:
+        raise StudyError(f"{_shown(table)}: the file is empty.", file=str(table))
+    with _said_plainly(table):
+        if table.suffix == ".parquet":
+            base.read_parquet(str(table)).create_view(name)
+        else:
+            base.read_csv(str(table), all_varchar=True, header=True).create_view(name)
+
+
+def columns(base: duckdb.DuckDBPyConnection) -> list[str]:
+    """The columns that the opened votes have."""
+    return base.view("given").columns
+
+
+def overview(votes: Path | pd.DataFrame) -> dict[str, int]:
+    """What is in the votes: n_votes, n_items, n_voters, n_runs, n_missing, n_repeated.
+
+    n_voters counts models where they are known, n_missing empty labels, and n_repeated second votes
+    of the same worker (or repeat) on the same item and field. Raises StudyError for rows without an
+    item or worker.
+    """
+    with opened(votes) as base:
+        place = ", ".join(name for name in ("item", "worker", "field") if name in columns(base))
+        voter = "model" if "model" in columns(base) else "worker"
+        found = base.execute(_OVERVIEW.format(voter=voter, place=place)).df()
+    counts = {name: int(found[name].iloc[0]) for name in found}
+    if n := counts.pop("n_nameless"):
+        raise StudyError(f"{n:,} of {counts['n_votes']:,} votes have no item or no worker.")
+    return counts
+
+
+def labels(votes: Path | pd.DataFrame) -> pd.DataFrame:
+    """The labels that occur, by field where there are fields, with their number of votes."""
+    with opened(votes) as base:
+        place = "field, label" if "field" in columns(base) else "label"
+        query = f"SELECT {place}, count(*) AS n_votes FROM given GROUP BY ALL ORDER BY ALL"  # noqa: S608 - our names
+        return base.execute(query).df()
+
+
+@contextlib.contextmanager
+def _said_plainly(file: Path | pd.DataFrame) -> Iterator[None]:
+    """What the database says of a file that it cannot read, in a line."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        what = str(error).strip().splitlines()[0]
+        raise StudyError(f"{_shown(file)} cannot be read: {what}") from None
+
+
+def _shown(votes: Path | pd.DataFrame) -> str:
+    return yamls.shown(votes) if isinstance(votes, Path) else "the table"
+
+
+def _columns(found: Sequence[str], *, per_run: bool) -> dict[str, str]:
+    """The expression for each name used here, from the columns of a file."""
+    several = {name: [one for one in known if one in found] for name, known in _NAMES.items()}
+    chosen = {name: ones[0] for name, ones in several.items() if ones}
+    for name in ("item", "worker", "label"):
+        if name not in chosen and not (name == "worker" and "model" in chosen):
+            what = f"the votes have no column {' or '.join(_NAMES[name])}."
+            near = yamls.nearest(name, found)
+            raise StudyError(f"{what}{near} Columns there: {', '.join(found)}.")
+    kinds = {"weight": "DOUBLE"}
+    table = {name: f'"{one}"::{kinds.get(name, "VARCHAR")}' for name, one in chosen.items()}
+    table.setdefault("worker", table.get("model", ""))
+    if repeat := table.pop("repeat", None):
+        table.setdefault("model", table["worker"])
+        table["worker"] = f"{table['worker']} || ' ' || {repeat}"
+    if per_run and "model" in table:
+        table["run_of"] = table.pop("model")
+    return table
