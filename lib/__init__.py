@@ -3,7 +3,7 @@
 Imports point downward only:
 
     top      __main__  commands  exchange  pipeline  report  selftest
-    view     accounts  counts  findings  charts  diagrams  tables
+    view     accounts  counts  findings  savings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
              standing  queues  disks  sent  planning  audit  said  asking  push
              submit  dispatch  repairs  check  schedule/  notify
@@ -13,7 +13,7 @@ Imports point downward only:
              polls  counting  measured  agreement  alpha  inference  entities/  gold
              prevalence  corrections
              panelled  review  reviewed  advice  judging  verdicts  evidence  variants  flips
-             sampling  labelstudio  labels  labelling  shares  alarm  confusion  learned
+             exports/  sampling  labelstudio  labels  labelling  shares  alarm  confusion  learned
              calibration  rivals
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets

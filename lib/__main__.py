@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Votebook, a workspace that labels a corpus with a panel of LLMs.",
     )
     subs = parser.add_subparsers(title="commands", required=True)
-    run = subs.add_parser("run", help="run notebooks 01 to 06 on a study and write the report")
+    run = subs.add_parser("run", help="run notebooks 01 to 07 on a study and write the report")
     run.add_argument("study", nargs="?", default="allergy", help="a folder under data/, or a path")
     run.add_argument("--run", metavar="NAME", help="name of the run (default: the study's)")
     run.add_argument("--service", default="local", help="local, openai, or a base URL")

@@ -13,6 +13,7 @@ always, and every extreme is itself possible. The weight that answered is least 
 most when none does. For entity lists, weight of a key - threshold x answered weight is likewise
 least when all open slots list nothing, and most when they list every key and a new one. Numbers and
 texts are open sets: one more vote may be a new one, so only a quorum out of reach settles them.
+Names that compete for the same words must keep their order as well (`contests`).
 """
 
 import json
@@ -24,7 +25,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from lib import consensus, weights
+from lib import consensus, contests, weights
 from lib.fields import Field
 from lib.study import Study
 
@@ -36,12 +37,14 @@ _NEW_KEY = " "  # no name has a key that is blank
 class Said(NamedTuple):
     """What each slot said on each item, by field: the place of a value, or how it is none.
 
-    `named` has for each entity field and item which slots list each of its keys, as bits.
+    `named` has for each entity field and item which slots list each of its keys, as bits, and
+    `contests` which of them compete.
     """
 
     items: pd.Index
     codes: dict[str, np.ndarray]
     named: dict[str, np.ndarray]
+    contests: np.ndarray
 
 
 class Judged(NamedTuple):
@@ -82,7 +85,7 @@ def read(votes: pd.DataFrame, study: Study) -> Said:
     row, items, column = places(votes, study)
     n_slots = study.n_votes
     field, names = pd.factorize(votes["field"])
-    codes, named = {}, {}
+    codes, keys = {}, {}
     for name, one in study.fields.items():
         mine = np.flatnonzero(field == names.get_indexer([name])[0])
         where = row[mine], column[mine]
@@ -90,8 +93,13 @@ def read(votes: pd.DataFrame, study: Study) -> Said:
         codes[name] = np.full((len(items), n_slots), _OPEN, dtype="int16")
         codes[name][where] = _codes(said, one)
         if one.type == "entities":
-            named[name] = _named(said, *where, len(items))
-    return Said(pd.Index(items), codes, named)
+            keys[name] = _keys(said, *where, len(items))
+    named = {name: _array(frozenset(one.values()) for one in some) for name, some in keys.items()}
+    competing = _array([frozenset()] * len(items))
+    if keys and study.voting.overlaps == "settle":
+        for item in range(len(items)):
+            competing[item] = contests.found({name: some[item] for name, some in keys.items()})
+    return Said(items, codes, named, competing)
 
 
 def places(votes: pd.DataFrame, study: Study) -> tuple[np.ndarray, pd.Index, np.ndarray]:
@@ -106,18 +114,27 @@ def places(votes: pd.DataFrame, study: Study) -> tuple[np.ndarray, pd.Index, np.
     return row, pd.Index(items), first[annotator] + votes["repeat"].to_numpy("int64")
 
 
-def shown(said: Said, rows: np.ndarray, slots: np.ndarray) -> Said:
-    """The items of these rows with the slots that are true for each; all others are open."""
-    codes = {name: np.where(slots, codes[rows], _OPEN) for name, codes in said.codes.items()}
-    bits = [sum(1 << int(n) for n in np.flatnonzero(row)) for row in slots] if said.named else []
-    named = {
-        name: _array(
-            frozenset(key & bit for key in keys[row]) - {0}
-            for row, bit in zip(rows, bits, strict=True)
-        )
-        for name, keys in said.named.items()
-    }
-    return Said(said.items[rows], codes, named)
+def is_open(said: Said) -> np.ndarray:
+    """By item whether some slot is open."""
+    return (next(iter(said.codes.values())) == _OPEN).any(axis=1)
+
+
+def shown(said: Said, rows: np.ndarray, slots: np.ndarray | None = None) -> Said:
+    """The items of these rows; with `slots`, all others than those true for an item are open."""
+    codes = {name: codes[rows] for name, codes in said.codes.items()}
+    named = {name: keys[rows] for name, keys in said.named.items()}
+    some = Said(said.items[rows], codes, named, said.contests[rows])
+    if slots is None:
+        return some
+    codes = {name: np.where(slots, codes, _OPEN) for name, codes in codes.items()}
+    if not named:
+        return some._replace(codes=codes)
+    bits = [sum(1 << int(n) for n in np.flatnonzero(row)) for row in slots]
+    for name, keys in named.items():
+        pairs = zip(keys, bits, strict=True)
+        named[name] = _array(frozenset(key & bit for key in one) - {0} for one, bit in pairs)
+    competing = map(contests.seen, some.contests, bits)
+    return Said(some.items, codes, named, _array(competing))
 
 
 def judge(said: Said, study: Study) -> Judged:
@@ -133,7 +150,19 @@ def judge(said: Said, study: Study) -> Judged:
             outside = settled[field.when] & ~is_true[field.when]
             low[name] = np.where(outside | ~settled[field.when], np.nan, low[name])
             settled[name] = settled[name] | outside
-    return Judged(np.logical_and.reduce(list(settled.values())), low)
+    is_settled = np.logical_and.reduce(list(settled.values()))
+    unclear = is_settled & is_open(said) & said.contests.astype(bool)
+    is_settled[unclear] = _steady(shown(said, np.flatnonzero(unclear)), study)
+    return Judged(is_settled, low)
+
+
+def _steady(said: Said, study: Study) -> list[bool]:
+    """Whether the contests of each item have one end, whatever the open slots say."""
+    by_field = [_shares(said, name, study) for name in said.named]
+    return [
+        contests.steady(one, dict(zip(said.named, shares, strict=True)))
+        for one, *shares in zip(said.contests, *by_field, strict=True)
+    ]
 
 
 def _codes(said: pd.Series, field: Field) -> np.ndarray:
@@ -142,42 +171,66 @@ def _codes(said: pd.Series, field: Field) -> np.ndarray:
     return np.where(said.isna(), _ABSTAINS, _SAID)
 
 
-def _array(values: Iterable[frozenset[int]]) -> np.ndarray:
+def _array(values: Iterable[frozenset]) -> np.ndarray:
     values = list(values)
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
 
 
-def _named(said: pd.Series, row: np.ndarray, column: np.ndarray, n_items: int) -> np.ndarray:
-    """By item, the slots that list each of its keys, as bits; keys that the same slots list are
-    elected alike, so they are one.
-    """
+def _keys(
+    said: pd.Series, row: np.ndarray, column: np.ndarray, n_items: int
+) -> list[dict[str, int]]:
+    """By item, the slots that list each of its keys, as bits."""
     keys: list[dict[str, int]] = [defaultdict(int) for _ in range(n_items)]
     for item, slot, value in zip(row, column, said, strict=True):
         for key in orjson.loads(value) if isinstance(value, str) else []:
             keys[item][key] |= 1 << int(slot)
-    return _array(frozenset(one.values()) for one in keys)
+    return keys
 
 
 def _of_field(said: Said, name: str, study: Study) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By item: whether the field is settled for itself, is `true`, and its smallest margin."""
-    codes, field = said.codes[name], study.fields[name]
-    named = said.named.get(name)
-    columns = codes.T if named is None else [*codes.T, pd.factorize(named)[0]]
-    first, where = _grouped(columns, len(codes))
-    patterns = codes[first]
-    cases = _cases(field)
-    whole = np.where(patterns[:, None] == _OPEN, np.array(cases)[:, None], patterns[:, None])
-    values = _values(whole, field, None if named is None else named[first])
-    decided = _decided(values, name, study)
+    table, only, where = _extremes(said, name, study)
+    decided = consensus.decide(table, only)
+    n_cases = len(_cases(study.fields[name]))
     result = decided[["status", "value", "candidates"]].astype("string").fillna("")
-    number = result.groupby(list(result), sort=False).ngroup().to_numpy().reshape(-1, len(cases))
+    number = result.groupby(list(result), sort=False).ngroup().to_numpy().reshape(-1, n_cases)
     same = (number == number[:, :1]).all(axis=1)
     is_true = decided["status"].eq("decided") & decided["value"].eq("true")
-    margin = decided["margin"].to_numpy("float64", na_value=np.nan).reshape(-1, len(cases))
-    low = np.where(same & bool(field.allowed), np.fmin.reduce(margin, axis=1), np.nan)
-    return same[where], is_true.to_numpy(bool)[:: len(cases)][where], low[where]
+    margin = decided["margin"].to_numpy("float64", na_value=np.nan).reshape(-1, n_cases)
+    is_closed = bool(study.fields[name].allowed)
+    low = np.where(same & is_closed, np.fmin.reduce(margin, axis=1), np.nan)
+    return same[where], is_true.to_numpy(bool)[::n_cases][where], low[where]
+
+
+def _shares(said: Said, name: str, study: Study) -> list[contests.Shares]:
+    """By item the least and the largest share that each of its elected keys can have."""
+    table, only, where = _extremes(said, name, study)
+    named, n = consensus.elected(table, only), len(_cases(study.fields[name]))
+    share = dict(zip(zip(named["item"], named["key"], strict=True), named["share"], strict=True))
+    elected = named[named["elected"] & named["item"].mod(n).eq(0)]
+    found: dict[int, dict[int, tuple[float, float]]] = defaultdict(dict)
+    for item, key in zip(elected["item"], elected["key"], strict=True):
+        bounds = share.get((item + 1, key), 0.0), share[item + 2, key]
+        found[item // n][int(key[1:])] = bounds
+    return [found[pattern] for pattern in where]
+
+
+def _extremes(said: Said, name: str, study: Study) -> tuple[pd.DataFrame, Study, np.ndarray]:
+    """Votes for each extreme of each pattern on a field, a study that asks nothing else, and the
+    pattern of each item. Keys that the same slots list are elected alike, so they are one.
+    """
+    codes, field, named = said.codes[name], study.fields[name], said.named.get(name)
+    columns = codes.T if named is None else [*codes.T, pd.factorize(named)[0]]
+    first, where = _grouped(columns, len(codes))
+    patterns = codes[first][:, None]
+    whole = np.where(patterns == _OPEN, np.array(_cases(field))[:, None], patterns)
+    values = _values(whole, field, None if named is None else named[first])
+    is_open_set = field.type in ("integer", "number", "text")
+    alone = field.model_copy(update={"when": None} | ({"type": "text"} if is_open_set else {}))
+    only = study.model_copy(update={"fields": {name: alone}})
+    return _table(values.reshape(-1, study.n_votes), name, study), only, where
 
 
 def _grouped(columns: Iterable[np.ndarray], n_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -212,18 +265,11 @@ def _values(whole: np.ndarray, field: Field, named: np.ndarray | None) -> np.nda
     return values
 
 
-def _decided(values: np.ndarray, name: str, study: Study) -> pd.DataFrame:
-    """The consensus on each row of votes, in their order."""
-    flat = values.reshape(-1, values.shape[-1])
-    slots, field = weights.weigh(study), study.fields[name]
-    places = np.tile(np.arange(len(slots)), len(flat))
-    table = slots[["annotator", "repeat"]].iloc[places].reset_index(drop=True)
-    table = table.assign(item=np.repeat(np.arange(len(flat)), len(slots)), field=name)
-    table["value"] = pd.Series(flat.ravel(), dtype="string")
-    table["abstained"] = pd.Series(pd.NA, index=table.index, dtype="string").mask(
-        table["value"].isna(), SETTLED
-    )
-    is_open_set = field.type in ("integer", "number", "text")
-    alone = field.model_copy(update={"when": None} | ({"type": "text"} if is_open_set else {}))
-    only = study.model_copy(update={"fields": {name: alone}})
-    return consensus.decide(table.assign(simulated=False), only)
+def _table(values: np.ndarray, name: str, study: Study) -> pd.DataFrame:
+    """Each row as the votes on an item, by its number."""
+    slots = weights.weigh(study)[["annotator", "repeat"]]
+    table = slots.iloc[np.tile(np.arange(len(slots)), len(values))].reset_index(drop=True)
+    said = pd.Series(values.ravel(), dtype="string")
+    reason = pd.Series(SETTLED, index=said.index, dtype="string").where(said.isna())
+    item = np.repeat(np.arange(len(values)), len(slots))
+    return table.assign(item=item, field=name, value=said, abstained=reason, simulated=False)

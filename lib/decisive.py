@@ -10,7 +10,7 @@ mentions, spellings, attributes and shares of entities, the spread of numbers. S
 agreement need whole panels: they rest on the pilot, whose items are asked in full.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import numpy as np
 import pandas as pd
@@ -34,16 +34,19 @@ def due(
     `votes` has rows for the finished slots alone. Items of the pilot: all. Others: every wave up to
     the first that is not finished, and nothing more once the item is settled.
     """
-    is_finished = requests["key"].isin(set(finished)).to_numpy()
+    finished = finished if isinstance(finished, Set) else set(finished)
+    is_finished = np.fromiter(
+        (key in finished for key in requests["key"].to_numpy(object)), bool, len(requests)
+    )
     item, items, slot = bounds.places(requests, study)
     of_request = waves.numbers(plan, study)[slot]
     current = np.full(len(items), study.n_votes)
     np.minimum.at(current, item[~is_finished], of_request[~is_finished])
-    is_pilot = np.asarray(items.isin(set(pilot_items)))
-    is_begun = np.bincount(item, is_finished, len(items)) > 0
-    is_partly = is_begun & (current < study.n_votes) & ~is_pilot
-    known = votes[votes["item"].isin(items[is_partly])]
-    is_over = np.asarray(items.isin(bounds.settled(known, study)))
+    said = bounds.read(votes, study)
+    said = bounds.shown(said, np.flatnonzero(bounds.is_open(said)))
+    is_over = np.zeros(len(items), dtype=bool)
+    is_over[items.get_indexer(said.items[bounds.judge(said, study).settled])] = True
+    is_pilot = items.isin(list(pilot_items))
     may = is_pilot[item] | (of_request <= current[item]) & ~is_over[item]
     return pd.Series(is_finished | may, index=requests.index)
 

@@ -4,6 +4,7 @@ Each is drawn, saved and shown as those of `charts` are.
 """
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -18,7 +19,7 @@ _KIND_COLORS = {calibrated.SHARE: charts.RED, calibrated.PROBABILITY: charts.BLU
 
 
 def confusion(run: Run, counts: pd.DataFrame, name: str, who: str = confused.PANEL) -> None:
-    """What one annotator or the panel takes for what: true values down, said ones across.
+    """What one annotator or the panel takes for what: gold values down, said ones across.
 
     The fields with most labels that are not right, at most six; `counts` as of `confusion.table`.
     """
@@ -71,6 +72,34 @@ def calibration(run: Run, rows: pd.DataFrame, measured: pd.DataFrame, name: str)
     return None
 
 
+def curve(run: Run, table: pd.DataFrame, name: str) -> None:
+    """Precision, recall and F1 of all lists at each threshold; `table` as of `entities.curve`."""
+    rows = table[table["field"].eq("all")]
+    if rows.empty:
+        return charts.nothing(run, name, "Names at other thresholds: no list has gold labels.")
+    own, best = rows[rows["chosen"]].iloc[0], rows.loc[rows["f1"].fillna(0).idxmax()]
+    said = f"At the threshold of the study, {own['threshold']}, names have F1 {own['f1']:.3f}"
+    more = f"; {best['threshold']} would have {best['f1']:.3f} on the same gold"
+    with charts.picture(run, name, said + more * bool(best["f1"] > own["f1"]), 3.0) as ax:
+        ax.axvline(own["at_share"], color=charts.LIGHT, linewidth=5, zorder=0)
+        ax.fill_between(rows["at_share"], rows["low"], rows["high"], color=charts.BLUE, alpha=0.15)
+        lines = {"precision": charts.GREY, "recall": charts.RED, "f1": charts.BLUE}
+        ends = sorted(lines, key=lambda line: rows[line].iloc[-1])
+        gap = 0.09 * max(np.ptp(rows[[*lines, "low", "high"]].to_numpy()), 0.1)
+        place = -np.inf
+        for line in ends:
+            ax.plot(rows["at_share"], rows[line], color=lines[line], marker="o", markersize=3)
+            place = max(rows[line].iloc[-1], place + gap)
+            label = {"f1": "F1"}.get(line, line)
+            end = (rows["at_share"].iloc[-1], place)
+            ax.annotate(f"  {label}", end, color=lines[line], va="center")
+        ax.set_xticks(rows["at_share"], rows["threshold"])
+        ax.set(xlabel="share of the weight that elects a name (grey: the study's)")
+        ax.margins(x=0.12, y=0.1)
+        ax.grid(axis="x", visible=False)
+    return None
+
+
 def _square(run: Run, some: pd.DataFrame) -> pd.DataFrame:
     """Labels of one field, true x said, in schema order; what is no value only where it occurs."""
     words = confused.columns_of(run.study, some["field"].iloc[0])
@@ -102,21 +131,22 @@ def _draw_square(ax: Axes, square: pd.DataFrame, field: str) -> None:
     ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
     rows = [charts.short(value, 16) for value in square.index]
     ax.set_yticks(range(len(rows)), rows, fontsize=7)
-    ax.set_title(
-        f"{charts.short(field)}: {_n_right(square)} of {square.to_numpy().sum()} right", fontsize=8
-    )
-    ax.set(xlabel="said", ylabel="true")
+    right = f"{_n_right(square):,} of {square.to_numpy().sum():,} right"
+    ax.set_title(f"{charts.short(field)}: {right}", fontsize=8)
+    ax.set_xlabel("said", fontsize=7)
+    ax.set_ylabel("gold", fontsize=7)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     ax.grid(visible=False)
 
 
 def _mixed_up(mine: pd.DataFrame, who: str) -> str:
-    """The finding: what is taken for what most often."""
-    wrong = mine[mine["true"].ne(mine["said"])].sort_values("n", ascending=False, kind="stable")
+    """The finding: which value is taken for which other one most often."""
+    is_value = ~mine["said"].isin([confused.UNDECIDED, confused.OUTSIDE])
+    wrong = mine[mine["true"].ne(mine["said"]) & is_value]
     if wrong.empty:
-        return f"{who} is right on all labels of declared values"
-    first = wrong.iloc[0]
+        return f"No value is taken for another one by {who}"
+    first = wrong.sort_values("n", ascending=False, kind="stable").iloc[0]
     whole = mine[mine["field"].eq(first["field"]) & mine["true"].eq(first["true"])]["n"].sum()
     of = f"of {whole:,} labels with {first['field']} = {first['true']}"
     return f"Most often mixed up by {who}: {of}, {first['n']:,} are said to be {first['said']}"

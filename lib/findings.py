@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import consensus, corrections, entities, gold, panelled, policies, reviewed, runs, yamls
+from lib import (
+    consensus,
+    corrections,
+    entities,
+    gold,
+    labelling,
+    panelled,
+    policies,
+    reviewed,
+    runs,
+    yamls,
+)
 from lib import review as reviewing
 from lib.errors import StudyError
 from lib.runs import Run
@@ -30,6 +41,15 @@ def labels(run: Run, items: Collection[str]) -> pd.DataFrame:
     known = set(run.table("documents")["item"])
     table = gold.read(path, run.study, known)
     return table[table["item"].isin(set(items))]
+
+
+def labelled(run: Run, items: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame | None, int]:
+    """What people say of these items: the labels of texts as they are now, the random sample that
+    was drawn for them, if any, and how many of its items have another text since.
+    """
+    sample, stale = labelling.stored(run)
+    table = labels(run, items)
+    return table[~table["item"].isin(stale)], sample, len(stale)
 
 
 def changes(run: Run) -> pd.DataFrame:

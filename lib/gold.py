@@ -197,7 +197,7 @@ def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
 
 def _header(path: Path, cells: list[str], columns: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
-    for column in columns:
+    for column in [*columns, *filter(None, header)]:
         if header.count(column) != 1:
             times = "more than once" if column in header else "not"
             hint = " Separate cells with commas." if ";" in cells[0] or "\t" in cells[0] else ""

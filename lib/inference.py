@@ -7,6 +7,7 @@ They read common errors as a common truth: on panels of language models they los
 as often as they won. So they get one vote a model, and gold decides whether they may be used.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ PRIOR = 1.0
 
 
 class Inferred(NamedTuple):
-    """Labels (item, value, probability; no value in a tie), skills (voter, skill), iterations.
+    """Labels (item, value, probability, candidates), skills (voter, skill), iterations.
 
+    A tie has no value, and its candidates stand in a JSON list, which is null otherwise.
     The skill is the voter's agreement with the majority (Wawa) or its estimated accuracy.
     """
 
@@ -57,16 +59,19 @@ def infer(
     known = votes[value >= 0]
     if known.empty:
         none = votes.iloc[:0]
-        labels = none[["item", "value"]].assign(probability=0.0)
+        labels = none[["item", "value"]].assign(probability=0.0, candidates=None)
         return Inferred(labels, none[["voter"]].assign(skill=0.0), 0)
     item, items = pd.factorize(known["item"], sort=True)
     voter, voters = pd.factorize(known["voter"], sort=True)
     coded = _Votes(item, voter, value[value >= 0], len(items), len(voters), len(values))
     chances, skills, n_iterations = METHODS[method](coded, prior)
     best, top = chances.argmax(axis=1), chances.max(axis=1)
-    is_tie = (chances >= top[:, None] - TIE).sum(axis=1) > 1
+    leads = chances >= top[:, None] - TIE
+    is_tie = leads.sum(axis=1) > 1
     labels = pd.DataFrame({"item": items, "value": np.asarray(values, dtype=object)[best]})
-    labels = labels.assign(value=labels["value"].mask(is_tie), probability=top)
+    tied = [json.dumps([values[n] for n in np.flatnonzero(one)]) for one in leads[is_tie]]
+    labels = labels.assign(value=labels["value"].mask(is_tie), probability=top, candidates=None)
+    labels.loc[is_tie, "candidates"] = tied
     return Inferred(labels, pd.DataFrame({"voter": voters, "skill": skills}), n_iterations)
 
 

@@ -63,7 +63,7 @@ def write(run: Run, sample: pd.DataFrame, kind: str = "both") -> list[Path]:
     """
     folder, open_items = Path(run.study.folder) / FOLDER, unlabelled(run, sample)
     items = _texts(run, open_items).set_index("item", drop=False).loc[open_items]
-    items = items.assign(sheet=sample.set_index("item")["sheet"])
+    items = items.assign(sheet=items["item"].map(sample.set_index("item")["sheet"]))
     written = []
     for number, part in items.groupby("sheet"):
         path = folder / f"sheet_{number}.csv"

@@ -17,7 +17,7 @@ import pandas as pd
 from lib import confusion, consensus, gold
 from lib.study import Study
 
-N_FOLDS = 10
+N_FOLDS = 5
 FEW = 100  # labels below which nothing should be chosen by gold
 LEAST = 0.01  # a weight is more than 0; who has this one could as well be left out
 VOTE, SINGLE, LOG_ODDS = "the vote as it is", "best single annotator", "log-odds weights"
@@ -53,7 +53,7 @@ def compare(
 ) -> pd.DataFrame:
     """Three ways to use the same votes, each judged on labels that it was not chosen by.
 
-    The best annotator and the weights are learned on nine tenths of the documents and judged on the
+    The best annotator and the weights are learned on four fifths of the documents and judged on the
     last, in turn. A tie is right as often as a coin that chooses among its candidates; what else is
     open is not right. Columns: way, n_gold, n_open, n_right, accuracy, low, high (Wilson, 95 %),
     note. Empty when the labels are of less than two documents.

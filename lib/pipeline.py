@@ -1,4 +1,4 @@
-"""The runner: papermill on notebooks 01 to 06, with parameters checked before anything starts.
+"""The runner: papermill on notebooks 01 to 07, with parameters checked before anything starts.
 
 Papermill alone accepts unknown parameters and guesses types; here a parameter is known by name
 and type from the notebooks' own `parameters` cells, and what looks like a secret is refused.

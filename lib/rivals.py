@@ -30,7 +30,7 @@ def compare(
 
     Columns: field, method, n_labels (items with a label), n_flips (that the vote decides
     otherwise), n_iterations, n_gold, n_right, accuracy, low, high (Wilson, 95 %). Accuracy is of
-    all labels of gold on these items; a tie of the vote is right as often as a coin would be. A
+    all labels of gold on these items; a tie is right as often as a coin would be. A
     field with a condition is inferred where the vote decides that it applies. `decided` is the
     consensus before corrections; `items` are those asked in full.
     """
@@ -51,9 +51,10 @@ def compare(
         for method in inference.METHODS:
             found = inference.infer(said, field.allowed, method)
             label = found.labels.set_index("item")["value"].dropna()
+            status = found.labels["value"].notna().map({True: "decided", False: "tie"})
+            right = learned.judged(found.labels.assign(field=name, status=status), here)["right"]
             both = label.index.intersection(vote.index)
             n_flips = int(label[both].ne(vote[both]).sum())
-            right = label.reindex(here.droplevel("field").index).eq(here.droplevel("field"))
             counts = (len(label), n_flips, found.n_iterations)
             rows.append((name, method, *counts, *_right(right)))
     return pd.DataFrame(rows, columns=_COLUMNS)

@@ -71,12 +71,15 @@ MADE_IN = {
     "requests": "02_estimate_cost",
     "estimate": "02_estimate_cost",
     "votes": "05_aggregate_votes",
+    "mentions": "05_aggregate_votes",
     "consensus": "05_aggregate_votes",
     "entities": "05_aggregate_votes",
+    "places": "05_aggregate_votes",
     "index": "05_aggregate_votes",
     "verdicts": "06_reach_verdicts",
     "evidence": "06_reach_verdicts",
     "flips": "06_reach_verdicts",
+    "probabilities": "07_learn_from_gold",
 }
 
 

@@ -147,7 +147,8 @@ def strays(votes: Path | pd.DataFrame) -> pd.DataFrame:
     The most frequent come first. A stray value is an abstention, and never a class of its own.
     """
     query = """SELECT field, annotator, model, said, count(*) AS n_votes, min(item) AS item
-        FROM votes WHERE abstained = 'stray' GROUP BY ALL ORDER BY n_votes DESC, ALL"""
+        FROM votes WHERE abstained = 'stray' GROUP BY ALL
+        ORDER BY n_votes DESC, field, annotator, model, said"""
     with database() as base:
         if isinstance(votes, Path):
             base.read_parquet(str(votes)).create_view("votes")

@@ -22,8 +22,8 @@ Wave = list[tuple[str, int]]
 # A wave takes up to a day: a further one must save this share of the price of all votes.
 WORTH_OF_A_WAVE = 0.01
 # Without a pilot: how often two models, and two repeats of a model, say the same.
-PRIOR_OF_MODELS, PRIOR_OF_REPEATS, _N_PRIOR = 0.8, 0.9, 200
-_WIDTH = 100  # sets of slots of one size that the search keeps: all of them for up to 8 models
+PRIOR_OF_MODELS, PRIOR_OF_REPEATS, _N_PRIOR = 0.8, 0.9, 100
+_WIDTH = 70  # sets of slots of one size that the search keeps: all of them for up to 8 models
 
 
 def choose(

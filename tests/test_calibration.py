@@ -81,7 +81,7 @@ def test_the_error_lies_between_0_and_1(rows):
     assert calibration.ece(right.astype(float), right) == 0
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(20, 60), st.integers(20, 60), st.randoms(use_true_random=False))
 def test_order_and_names_change_nothing(n_right, n_wrong, random):
     """Shuffled consensus and labels give the same numbers."""

@@ -171,6 +171,38 @@ def test_entity_lists_elect_their_keys():
     assert decided(strict, {"a": '["kay"]'}, "people")["status"] == "no_quorum"
 
 
+def together(answers, prefer=None):
+    """Whether one answer gave all that is decided on moods now and then; answers: one a voter."""
+    fields = {
+        "now": making.field(prefer=prefer),
+        "then": making.field(),
+        "age": making.field("number"),
+    }
+    study = making.study(fields)
+    said = {
+        ("r1", name): dict(zip("abc", (one[place] for one in answers), strict=True))
+        for place, name in enumerate(("now", "then"))
+    }
+    found = consensus.decide(making.votes(study, {**said, ("r1", "age"): {}}), study)
+    assert found["together"].nunique(dropna=False) == 1
+    return found["together"].iloc[0]
+
+
+def test_the_winners_may_never_have_occurred_together():
+    """a: calm, angry; b: angry, calm; c: calm, calm: c gave both winners.
+
+    With c: mixed, calm the first field is a tie, by which one winner is left, and says nothing. A
+    preference for angry makes b's answer the winning one, and one for calm nobody's.
+    """
+    assert together([("calm", "angry"), ("angry", "calm"), ("calm", "calm")])
+    assert together([("calm", "angry"), ("angry", "calm"), ("mixed", "calm")], prefer="angry")
+    apart = [("calm", "angry"), ("angry", "calm"), ("mixed", "calm")]
+    assert not together(apart, prefer="calm")
+    assert pd.isna(together(apart))
+    missing = [("calm", None), ("calm", "angry"), (None, "angry")]
+    assert together(missing)
+
+
 def test_votes_of_another_panel_are_refused():
     """A slot without a row, or an item without a field, stops the count."""
     study = making.study()

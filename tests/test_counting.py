@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import counting, polls
+from lib import counting, polls, weights
 from lib.errors import StudyError
 
 ROWS = st.lists(
@@ -103,6 +103,70 @@ def test_labels_may_hold_anything(label):
     assert json.loads(row["weights"]) == {label: 2.0, "x": 1.0}
 
 
+def test_repeats_are_runs_of_a_worker_or_a_model():
+    """Two repeats of a say y, b says x: a tie of two voters; three votes when each run has one."""
+    rows = [("p", "a", "y", 0), ("p", "a", "y", 1), ("p", "b", "x", 0)]
+    columns = ("item", "worker", "label", "repeat")
+    assert one(rows, columns=columns)["status"] == "tie"
+    assert one(rows, columns=columns, per_run=True)["value"] == "y"
+    assert one(rows, columns=("item", "model", "label", "repeat"))["status"] == "tie"
+    assert polls.overview(table(rows, columns)) == {
+        "n_votes": 3,
+        "n_items": 1,
+        "n_voters": 2,
+        "n_runs": 3,
+        "n_missing": 0,
+        "n_repeated": 0,
+    }
+
+
+def test_weights_of_runs_by_their_model():
+    """Each run of m weighs 2 when m does, unless the run is named itself."""
+    rows = [("p", "m0", "y", "m"), ("p", "m1", "y", "m"), ("p", "n0", "x", "n")]
+    votes = table(rows, ("item", "worker", "label", "model"))
+    assert counting.panel(votes, {"m": 2.0}) == {"m": ("m", 2, 2.0), "n0": ("n", 1, 1.0)}
+    apart = counting.panel(votes, {"m": 2.0, "m1": 3.0})
+    assert apart == {"m0": ("m", 1, 2.0), "m1": ("m", 1, 3.0), "n0": ("n", 1, 1.0)}
+    row = one(rows, (), {"m": 2.0}, columns=tuple(votes), per_run=True)
+    assert (row["weight_for"], row["weight_planned"]) == (4, 5)
+    assert counting.panel(votes.drop(columns="model"), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("combine", "said", "weight_of", "value", "n_for"),
+    [
+        ("mean", ["1", "2", "6"], {}, "3", 3),
+        ("median", ["1", "2", "6"], {}, "2", 3),
+        ("median", ["1", "2", "6"], {"c": 3.0}, "6", 3),
+        ("mean", ["1", "2", "6"], {"c": 2.0}, "3.75", 3),
+        ("mean", ["1", "many", "2"], {}, "1.5", 2),
+        ("mean", ["1", "nan", "inf"], {}, None, 1),
+        ("mean", ["0.1", "0.2", "0.3"], {}, "0.2", 3),
+    ],
+)
+def test_numbers_are_averaged(combine, said, weight_of, value, n_for):
+    """A weighted mean or median, exact; what is no finite number abstains."""
+    votes = table([("p", worker, number) for worker, number in zip("abc", said, strict=True)])
+    (row,) = counting.average(votes, combine, weight_of).to_dict("records")
+    assert (row["n_for"], row["n_abstained"]) == (n_for, 3 - n_for)
+    assert row["value"] == value if value else pd.isna(row["value"])
+
+
+def test_runs_of_a_model_share_its_number():
+    """m says 1 and 3 in two runs, n says 6: (1/2 + 3/2 + 6) / 2 = 4."""
+    rows = [("p", "m0", "1", "m"), ("p", "m1", "3", "m"), ("p", "n0", "6", "n")]
+    votes = table(rows, ("item", "worker", "label", "model"))
+    assert counting.average(votes, "mean")["value"].tolist() == ["4"]
+
+
+def test_strays_are_told_by_field():
+    """Labels that are not declared, the most frequent first."""
+    rows = [("p", "a", "x", "f"), ("p", "b", "9", "f"), ("q", "b", "9", "f"), ("p", "a", "8", "f")]
+    votes = table(rows, ("item", "worker", "label", "field"))
+    strays = counting.strays(votes, counting.declared(votes, {"f": ["x", "y"]}))
+    assert strays[["label", "n_votes"]].to_numpy().tolist() == [["9", 2], ["8", 1]]
+
+
 def test_a_missing_column_is_named():
     """With the columns that are there."""
     with pytest.raises(StudyError, match=r"no column item or task.*Columns there: thing"):
@@ -186,9 +250,20 @@ def test_real_crowds(shared, name, accuracy, ties):
     assert counted["status"].eq("tie").mean() == pytest.approx(ties, abs=5e-5)
 
 
-@pytest.mark.parametrize("name", ["rte", "web"])
+def test_the_rarer_label_of_a_real_crowd(shared):
+    """Majority votes on the products that are the same: F1 .5905."""
+    votes, truth = crowd(shared, "d_product")
+    both = counting.count(votes).merge(truth, on="item")
+    said, true = both["value"].eq("1"), both["truth"].eq("1")
+    assert 2 * (said & true).sum() / (said.sum() + true.sum()) == pytest.approx(0.5905, abs=5e-5)
+
+
+SETS = ["d_possent", "d_product", "llmjudge", "mediabias", "rte", "s_rel", "trec", "web"]
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_shuffling_real_votes_changes_nothing(shared, name):
-    """The same votes in another order give the same table."""
+    """The same votes in another order give the same table: 0 labels change."""
     votes, _ = crowd(shared, name)
     pd.testing.assert_frame_equal(
         counting.count(votes), counting.count(votes.sample(frac=1, random_state=7))
@@ -212,5 +287,9 @@ def test_a_panel_that_is_worse_than_its_strong_model(shared):
     panel = votes[votes["worker"].isin([strong, *weak])]
     counted = counting.count(panel, list("0123"), {strong: 2.0})
     alone = counting.count(votes[votes["worker"].eq(strong)], list("0123"))
+    of_model = panel.assign(model=panel["worker"].str.replace(r"\d$", "", regex=True))
+    (warning,) = weights.outvoted(counting.panel(of_model, {strong: 2.0}))
+    assert "The 3 repeats of NISTRetrieval-instruct" in warning
+    assert f"outvote {strong}" in warning
     assert expected_accuracy(counted, truth) == pytest.approx(0.429, abs=2e-3)
     assert expected_accuracy(alone, truth) == pytest.approx(0.534, abs=5e-4)

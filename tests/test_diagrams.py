@@ -93,3 +93,39 @@ def test_hostile_values_do_no_harm(run):
     study = STUDY.model_copy(update={"fields": {"mood": field}})
     run = Run("moods", run.folder, study)
     drawn(run, lambda: diagrams.confusion(run, table, "05_confusion"))
+
+
+CURVE = pd.DataFrame(
+    {
+        "field": ["all"] * 3,
+        "threshold": ["1/5", "1/3", "1/2"],
+        "at_share": [0.2, 1 / 3, 0.5],
+        "chosen": [False, True, False],
+        "precision": [0.7, 0.8, 0.9],
+        "recall": [0.9, 0.8, 0.6],
+        "f1": [0.79, 0.8, 0.72],
+        "low": [0.7, 0.7, 0.6],
+        "high": [0.85, 0.85, 0.8],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("f1", "said"),
+    [
+        ([0.79, 0.8, 0.72], "At the threshold of the study, 1/3, names have F1 0.800"),
+        ([0.79, 0.8, 0.85], "1/3, names have F1 0.800; 1/2 would have 0.850 on the same gold"),
+        ([float("nan"), 0.0, float("nan")], "names have F1 0.000"),
+    ],
+)
+def test_the_curve_of_thresholds_is_drawn_with_its_finding(run, f1, said):
+    """The title says what the study's threshold gives, and a better one when there is one."""
+    output = drawn(run, lambda: diagrams.curve(run, CURVE.assign(f1=f1), "05_threshold"))
+    assert output.metadata["image/png"]["alt"].endswith(said)
+    assert figures(run) == ["05_threshold.png", "05_threshold.svg"]
+
+
+def test_without_gold_there_is_no_curve(run):
+    """A sentence instead of a picture."""
+    said = drawn(run, lambda: diagrams.curve(run, CURVE[:0], "05_threshold"))
+    assert "no list has gold labels" in said.data["text/html"]

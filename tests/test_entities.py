@@ -319,7 +319,7 @@ NAMES = ["arthur", "king arthur", "king arthur of britain", "britain", "of brita
 WORDS = ["King", "Arthur", "of", "Britain", "Lot", "and"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given_of(
     st.lists(
         st.tuples(

@@ -25,7 +25,8 @@ def run(tmp_path):
     study = BASE.model_copy(update={"folder": str(tmp_path)})
     made = Run("moods", tmp_path / "run", study)
     items = pd.DataFrame({"item": ["r1", "r2", "r3"]})
-    documents = items.assign(document=items["item"], start=0, text="Nobody is here.")
+    documents = items.assign(document=items["item"], start=0, text="text of " + items["item"])
+    documents["sha256"] = "sha of " + items["item"]
     runs.write_table(documents, made.path("documents.parquet"))
     return made
 

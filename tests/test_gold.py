@@ -187,3 +187,60 @@ def test_nothing_to_compare():
     table = gold.accuracy(votes, consensus.decide(votes, study), true, study)
     assert table["n"].eq(0).all()
     assert "cannot be compared" in gold.sentence(table)
+
+
+def test_weights_make_good_how_items_were_drawn():
+    """a is right on r0, r1 and r3 and wrong on r2, which stands for as many items as the others
+    together: .5 and not .75. The effective number is (1 + 1 + 3 + 1)^2 / (1 + 1 + 9 + 1) = 3.
+    """
+    study = making.study()
+    answers = {
+        (f"r{n}", "mood"): dict.fromkeys("abc", "angry" if n == 2 else "calm") for n in range(4)
+    }
+    votes = making.votes(study, answers)
+    true = pd.DataFrame({"item": [f"r{n}" for n in range(4)], "field": "mood", "value": "calm"})
+    decided = consensus.decide(votes, study)
+    table = gold.accuracy(votes, decided, true.assign(weight=[1.0, 1.0, 3.0, 1.0]), study)
+    row = table[table["who"].eq("a") & table["field"].eq("mood")].iloc[0]
+    assert (row["n"], row["n_right"], row["accuracy"]) == (4, 3, 0.5)
+    assert row["n_effective"] == pytest.approx(3)
+    assert (row["low"], row["high"]) == pytest.approx(gold.wilson(1.5, 3))
+    assert "weighted by the chances" in gold.sentence(table)
+
+
+def test_few_labels_are_told():
+    """Four labels: the sentence recommends 100; with 120 it does not."""
+    assert gold.sentence(measured()).endswith("At least 100 labels are recommended.")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_line_ends_are_nothing(tmp_path, ends):
+    """Each kind of line end gives the same labels."""
+    assert len(read(tmp_path, GOOD.replace("\n", ends))) == 7
+
+
+def test_guarded_cells_are_unguarded(tmp_path):
+    """The apostrophe that keeps a spreadsheet from running a name is no part of it."""
+    table = read(tmp_path, "item,field,value\nr1,people,'=SUM(A1)\nr1,people,'tis\n")
+    assert table["value"].tolist() == ["=SUM(A1)", "'tis"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("item,field,value\nr1,people,Kay\x00\n", 2, "control character"),
+        ("item,field,value\nr1,people,Kay\x1b[31m\n", 2, "control character"),
+        ("item,field,value,note,note\nr1,mood,calm,,\n", 1, "the column 'note' is more than once"),
+        ("item,field,value\nr1,people," + "x" * 200_000, 2, "field larger than field limit"),
+        ("item\tfield\tvalue\nr1\tmood\tcalm\n", 1, "Separate cells with commas"),
+        ('item,field,value\nr1,people,"Kay" the Tall\n', 2, "not valid CSV"),
+        ("item,field,value\nr1,mood,zornig\xf6".encode("latin-1"), 2, "not UTF-8"),
+        ("item,field,value\n\n\nr1,mood,no\n", 4, "mood never has the value 'no'"),
+    ],
+)
+def test_what_programs_do_to_a_file(tmp_path, text, line, words):
+    """Control characters, doubled columns, huge cells, tabs, stray quotes, other encodings."""
+    with pytest.raises(StudyError) as raised:
+        read(tmp_path, text)
+    assert words in str(raised.value)
+    assert raised.value.line == line

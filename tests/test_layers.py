@@ -16,7 +16,7 @@ LIB = Path(__file__).resolve().parent.parent / "lib"
 # stands for a folder with all that is in it.
 LAYERS = {
     "top": ["__main__", "commands", "exchange", "pipeline", "report", "selftest"],
-    "view": ["accounts", "charts", "counts", "diagrams", "findings", "tables"],
+    "view": ["accounts", "charts", "counts", "diagrams", "findings", "savings", "tables"],
     "outside": [
         "asking",
         "audit",
@@ -55,6 +55,7 @@ LAYERS = {
         "calibration",
         "confusion",
         "consensus",
+        "contests",
         "corpus/",
         "corrections",
         "counting",
@@ -63,6 +64,7 @@ LAYERS = {
         "entities/",
         "estimate",
         "evidence",
+        "exports/",
         "flips",
         "gold",
         "inference",
@@ -122,7 +124,7 @@ MAY_START_APART = ["__main__", "service"]  # everyone else reaches it over HTTP 
 AT_WORK = {
     "IPython": ["charts", "tables"],
     "apprise": ["notify"],
-    "duckdb": ["collect", "consensus", "polls", "votes"],
+    "duckdb": ["exports/", "collect", "consensus", "polls", "votes"],
     "filelock": ["dispatch", "schedule/", APART],
     "fsspec": ["corpus/find"],
     "httpx2": ["refusals", APART],
@@ -135,6 +137,7 @@ AT_WORK = {
     "openai": ["refusals", "service"],
     "papermill": ["pipeline"],
     "pyarrow": [
+        "exports/",
         "collect",
         "corpus/read",
         "corpus/sheets",
@@ -153,7 +156,7 @@ AT_WORK = {
     "toktok": ["tokens", APART],
     "traitlets": ["pipeline", "report"],
     "uvicorn": [APART],
-    "yaml": ["runs", "yamls", APART],
+    "yaml": ["exports/", "runs", "yamls", APART],
 }
 
 # Words after which a file is another one than before; only code that runs.replacing guards may.

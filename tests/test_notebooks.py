@@ -27,8 +27,8 @@ def tags(cell: nbformat.NotebookNode) -> set[str]:
 
 
 def test_there_are_six_in_order():
-    """The road has six notebooks, numbered from 01 to 06."""
-    assert [path.name[:2] for path in SOURCES] == ["01", "02", "03", "04", "05", "06"]
+    """The road has seven notebooks, numbered from 01 to 07."""
+    assert [path.name[:2] for path in SOURCES] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

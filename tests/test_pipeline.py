@@ -1,4 +1,4 @@
-"""The runner: parameters by name and type, notebooks that appear whole, one road through six."""
+"""The runner: parameters by name and type, notebooks that appear whole, one road through seven."""
 
 import signal
 import subprocess
@@ -20,6 +20,7 @@ KNOWN = {
 }
 STEMS = ["01_load_documents", "02_estimate_cost", "03_submit_batches"]
 STEMS += ["04_monitor_batches", "05_aggregate_votes", "06_reach_verdicts"]
+STEMS += ["07_learn_from_gold"]
 
 
 def notebook(path, *cells):

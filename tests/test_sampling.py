@@ -6,7 +6,7 @@ from collections import Counter
 import making
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import runs, sampling
@@ -40,6 +40,7 @@ def test_another_seed_is_another_order():
     assert one == same != other
 
 
+@settings(max_examples=20)
 @given(sizes, st.integers(8, 60), st.integers(8, 60), st.randoms())
 def test_a_larger_sample_holds_the_smaller(counts, n, more, random):
     """Its first items are the same ones in the same order, however the corpus is shuffled."""
@@ -51,6 +52,7 @@ def test_a_larger_sample_holds_the_smaller(counts, n, more, random):
     pd.testing.assert_frame_equal(grown, large)
 
 
+@settings(max_examples=20)
 @given(sizes, st.integers(8, 60))
 def test_chances_add_up_to_the_corpus(counts, n):
     """The sum of 1 / chance is the number of items, in every stratum."""
@@ -68,17 +70,17 @@ def test_strata_give_equal_numbers_until_one_is_empty():
 
 
 def test_every_item_is_drawn_as_often_as_it_should():
-    """Of 400 seeds, each of 20 items is among the first 5 in about a quarter: 100 +- 4 x 8.7."""
+    """Of 160 seeds, each of 20 items is among the first 5 in about a quarter: 40 +- 4 x 5.5."""
     strata = pd.Series("all", index=ITEMS[:20])
     times = Counter(
-        item for seed in range(400) for item in sampling.draw(strata, 5, str(seed))["item"]
+        item for seed in range(160) for item in sampling.draw(strata, 5, str(seed))["item"]
     )
-    assert all(65 <= times[item] <= 135 for item in ITEMS[:20])
+    assert all(18 <= times[item] <= 62 for item in ITEMS[:20])
 
 
 def test_a_stratum_needs_two_items_for_an_interval():
     """Three strata and five items: one would have a single item, unless that is all it has."""
-    with pytest.raises(StudyError, match="such as 'c', would have fewer than two. Draw at least"):
+    with pytest.raises(StudyError, match="such as 'c', would have fewer than two"):
         sampling.draw(in_strata([9, 9, 9]), 5)
     assert len(sampling.draw(in_strata([9, 9, 1]), 5)) == 5
 
@@ -196,5 +198,5 @@ def test_an_item_cannot_be_drawn_twice(tmp_path):
     path = tmp_path / "gold_sample.csv"
     twice = stored(pd.Series("all", index=ITEMS), 3)
     runs.write_csv(pd.concat([twice, twice.head(1)]), path)
-    with pytest.raises(StudyError, match="line 5: .* was drawn on line 2 too"):
+    with pytest.raises(StudyError, match=r"line 5: .* was drawn on line 2 too"):
         sampling.read(path)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import votes
+from lib import consensus, votes
 from lib.errors import AccountingError
 from lib.fields import Field
 
@@ -256,3 +256,72 @@ def test_keys_of_names(name, key):
 def test_a_key_is_its_own_key(name):
     """Normalising twice changes nothing."""
     assert votes.entity_key(votes.entity_key(name)) == votes.entity_key(name)
+
+
+def test_what_was_said_is_kept(tmp_path):
+    """Another spelling stands beside the value, a stray beside its reason, the same nowhere."""
+    study = making.study({"mood": making.field(), "ok": making.field("boolean")}, PANEL)
+    outcomes = [
+        outcome("r1-terra-0", json.dumps({"mood": " CALM", "ok": True})),
+        outcome("r1-luna-0", json.dumps({"mood": "sleepy", "ok": "yes"}), "invalid"),
+        outcome("r1-luna-1", json.dumps({"mood": 3, "ok": False}), "invalid", batch="b2"),
+    ]
+    table, _, counts = collected(tmp_path, ["r1"], outcomes, study)
+    said = table.set_index(["field", "annotator", "repeat"])
+    assert said.loc[("mood", "terra", 0), ["value", "said"]].tolist() == ["calm", " CALM"]
+    assert pd.isna(said.loc[("ok", "terra", 0), "said"])
+    assert said.loc[("mood", "luna", 0), ["said", "abstained"]].tolist() == ["sleepy", "stray"]
+    assert said.loc[("mood", "luna", 1), ["said", "abstained"]].tolist() == ["3", "stray"]
+    assert said.loc[("ok", "luna", 1), ["said", "abstained"]].tolist() == ["false", "invalid"]
+    assert counts.loc["mood", "n_stray"] == 2
+    strays = votes.strays(tmp_path / "votes.parquet")
+    assert strays[["field", "said", "n_votes", "item"]].to_numpy().tolist() == [
+        ["mood", "3", 1, "r1"],
+        ["mood", "sleepy", 1, "r1"],
+        ["ok", "yes", 1, "r1"],
+    ]
+    assert votes.strays(table).equals(strays)
+
+
+def test_an_answer_that_is_no_object_says_nothing(tmp_path):
+    """A list, or members that are missing: invalid, and nothing to keep."""
+    study = making.study({"mood": making.field()}, {"a": ("m", 2, 1.0)})
+    outcomes = [outcome("r1-a-0", "[1]", "invalid"), outcome("r1-a-1", '{"x": 1}', "invalid")]
+    table, _, _ = collected(tmp_path, ["r1"], outcomes, study)
+    assert table["abstained"].tolist() == ["invalid", "invalid"]
+    assert table["said"].isna().all()
+
+
+def test_a_decided_value_leads_back_to_its_answers(tmp_path):
+    """Consensus, votes, requests, outcomes: each vote for a value is a valid outcome of its batch,
+    by the model that answered, a fallback too, and simulated as that was.
+    """
+    study = making.study(FIELDS, PANEL)
+    outcomes = [
+        outcome("r1-terra-0", "no", "refused", batch="b1"),
+        outcome("r1-terra-0", answer(mood="angry"), batch="b3", model="m-fallback", attempt=1),
+        outcome("r1-luna-0", answer(), batch="b2", model="m-small", simulated=False),
+        outcome("r1-luna-1", answer(mood="angry"), batch="b2", model="m-small"),
+    ]
+    table, _, _ = collected(tmp_path, ["r1"], outcomes, study)
+    decided = consensus.decide(table, study).set_index("field").loc["mood"]
+    assert (decided["value"], decided["simulated"]) == ("angry", True)
+    behind = table[table["field"].eq("mood") & table["value"].eq("angry")]
+    asked = pd.read_parquet(tmp_path / "requests.parquet")
+    written = pd.concat(map(pd.read_parquet, (tmp_path / "outcomes").glob("*.parquet")))
+    slot = ["item", "annotator", "repeat"]
+    traced = behind.merge(asked[["key", *slot]], on=slot).merge(written, on=["key", "batch"])
+    assert len(traced) == len(behind) == 2
+    assert set(traced["outcome"]) == {"valid"}
+    assert traced["model_x"].eq(traced["model_y"]).all()
+    assert traced["simulated_x"].eq(traced["simulated_y"]).all()
+    assert set(behind["model"]) == {"m-fallback", "m-small"}
+    assert all(json.loads(content)["mood"] == "angry" for content in traced["content"])
+
+
+def test_votes_of_another_prompt_cannot_be_taken_in(tmp_path):
+    """The key of a request holds its text: what another one answered is no answer to this."""
+    stranger = outcome("another-request", answer())
+    table, _, _ = collected(tmp_path, ["r1"], [stranger])
+    assert set(table["abstained"]) == {"missing"}
+    assert table["batch"].isna().all()

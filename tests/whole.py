@@ -1,4 +1,4 @@
-"""A tiny study with all that a study can have, and its run by all six notebooks, made twice.
+"""A tiny study with all that a study can have, and its run by all notebooks, made twice.
 
 The texts hold what must not leave them: a phrase that no page may show, markup, a command to a
 terminal, a formula.

@@ -6,7 +6,6 @@ the weight has. Values that differ by case, space or edge punctuation alone are 
 
 import functools
 import json
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,21 +34,29 @@ def described(texts: tuple[str, ...], units: tuple[int, ...]) -> str:
 
 def tally(values: Iterable[tuple[Any, int]]) -> dict[str, tuple[int, Any]]:
     """Weight and spelling of each value; a list speaks for each of its members once."""
-    weight: dict[str, int] = defaultdict(int)
-    spelled: dict[str, Counter] = defaultdict(Counter)
+    spelled: dict[str, dict[str, int]] = {}
     for value, unit in values:
         members = value if isinstance(value, list) else [value]
         for one, member in {same(member): member for member in members}.items():
-            weight[one] += unit
-            spelled[one][json.dumps(member, ensure_ascii=False)] += unit
-    return {one: (weight[one], json.loads(spelling(spelled[one]))) for one in weight}
+            counts = spelled.setdefault(one, {})
+            text = _written(member)
+            counts[text] = counts.get(text, 0) + unit
+    return {
+        one: (sum(counts.values()), json.loads(spelling(counts))) for one, counts in spelled.items()
+    }
 
 
+@functools.lru_cache(maxsize=65536, typed=True)
 def same(value: object) -> str:
     """What makes two attribute values one: the key of a text, the value of a number."""
     if isinstance(value, str):
         return "text " + ballots.entity_key(value)
     return json.dumps(float(value) if isinstance(value, int) else value, sort_keys=True)
+
+
+@functools.lru_cache(maxsize=65536, typed=True)
+def _written(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def leader(tallies: Mapping[str, tuple[int, Any]]) -> object:
@@ -61,7 +68,8 @@ def leader(tallies: Mapping[str, tuple[int, Any]]) -> object:
 
 def spelling(counts: Mapping[str, int]) -> str:
     """The most frequent spelling; of several the first in the alphabet."""
-    return min(counts, key=lambda name: (-counts[name], name))
+    most = max(counts.values())
+    return min(name for name, n in counts.items() if n == most)
 
 
 def _members(tallies: Mapping[str, tuple[int, Any]], total: int) -> list:

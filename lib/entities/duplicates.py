@@ -3,9 +3,13 @@
 Flags alone: nothing is merged here.
 """
 
+import array
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
 
 MIN_CHARS = 4
 _ROMAN = re.compile(r"[ivxlcdm]+")
@@ -39,17 +43,18 @@ def one_letter_apart(keys: Collection[str]) -> dict[str, set[str]]:
     >>> one_letter_apart(["guinevere", "guenevere", "henry ii", "henry iii"])["guinevere"]
     {'guenevere'}
     """
-    blocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for key in keys:
+    keys = sorted(keys)
+    blocks, owners = array.array("q"), array.array("q")
+    for n, key in enumerate(keys):
         for block in _blocks(key):
-            blocks[block].append(key)
+            blocks.append(hash(block))
+            owners.append(n)
     near: dict[str, set[str]] = defaultdict(set)
-    for together in blocks.values():
-        for n, one in enumerate(together):
-            for other in together[n + 1 :]:
-                if one != other and _near(one, other):
-                    near[one].add(other)
-                    near[other].add(one)
+    for together in _shared(np.asarray(blocks), np.asarray(owners)):
+        for one, other in itertools.combinations([keys[n] for n in together], 2):
+            if _near(one, other):
+                near[one].add(other)
+                near[other].add(one)
     return near
 
 
@@ -83,24 +88,39 @@ def _one_holds_all(keys: set[str], larger: Mapping[str, set[str]]) -> bool:
     return all(key == longest or longest in larger[key] for key in keys)
 
 
-def _blocks(key: str) -> Iterator[tuple[str, ...]]:
+def _shared(blocks: np.ndarray, owners: np.ndarray) -> Iterator[list[int]]:
+    """The owners of every block that several have."""
+    order = np.lexsort((owners, blocks))
+    blocks, owners = blocks[order], owners[order]
+    borders = np.flatnonzero(np.diff(blocks)) + 1
+    starts, ends = np.r_[0, borders], np.r_[borders, len(blocks)]
+    several = np.flatnonzero(ends - starts > 1)
+    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+        yield owners[start:end].tolist()
+
+
+def _blocks(key: str) -> Iterator[str]:
     """The key with one letter left out, or none, of each word that may differ."""
     words = key.split()
     for n, word in enumerate(words):
-        if len(word) >= MIN_CHARS and word.isalpha() and not _ROMAN.fullmatch(word):
-            shorter = {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}
-            for variant in shorter:
-                yield (str(n), *words[:n], variant, *words[n + 1 :])
+        if _may_differ(word):
+            head, tail = " ".join([str(n), *words[:n]]), " ".join(words[n + 1 :])
+            for variant in {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}:
+                yield f"{head}|{variant}|{tail}"
+
+
+def _may_differ(word: str) -> bool:
+    return len(word) >= MIN_CHARS and word.isalpha() and not _ROMAN.fullmatch(word)
 
 
 def _near(one: str, other: str) -> bool:
-    """Whether two keys of one block are one letter, or one swap of neighbours, apart."""
-    if len(one) != len(other):
-        return abs(len(one) - len(other)) == 1
-    differ = [n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
-    if len(differ) == 1:
-        return True
-    if len(differ) != 2 or differ[1] != differ[0] + 1:
+    """Whether two keys differ in one word alone, by one letter or one swap of neighbours."""
+    pairs = [pair for pair in zip(one.split(), other.split(), strict=False) if len(set(pair)) > 1]
+    if one.count(" ") != other.count(" ") or len(pairs) != 1 or not all(map(_may_differ, pairs[0])):
         return False
-    first, second = differ
-    return one[first] == other[second] and one[second] == other[first]
+    one, other = sorted(pairs[0], key=len)
+    if len(one) < len(other):
+        return any(one == other[:at] + other[at + 1 :] for at in range(len(other)))
+    differ = [n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+    swapped = [one[n] for n in differ] == [other[n] for n in reversed(differ)]
+    return len(differ) == 1 or (len(differ) == 2 and differ[1] == differ[0] + 1 and swapped)

@@ -61,11 +61,10 @@ def _indexed(field: str, key: str, rows: list[tuple], telling: Collection[str]) 
     said: dict[str, list[tuple[Any, int, str]]] = defaultdict(list)
     for _, _, document, name, n_votes, _, text, _ in rows:
         spelled[name] += n_votes
-        for attribute, value in json.loads(text).items() if text != "{}" else ():
+        for attribute, value in json.loads(text).items():
+            stated = said[attribute]
             if value is not None:
-                said[attribute].append((value, n_votes, document))
-            else:
-                said.setdefault(attribute, [])
+                stated.append((value, n_votes, document))
     chosen, losing, against = {}, {}, {}
     for attribute, values in sorted(said.items()):
         chosen[attribute], losing[attribute] = _over_corpus([one[:2] for one in values])
@@ -93,8 +92,8 @@ def _over_corpus(values: list[tuple[Any, int]]) -> tuple[Any, list]:
 
     Lists are united: their members can all be true.
     """
-    if not values:
-        return None, []
+    if len(values) < 2 and not (values and isinstance(values[0][0], list)):
+        return (values[0][0] if values else None), []
     tallies = attributes.tally(values)
     ranked = sorted(
         ((n, value) for n, value in tallies.values()), key=lambda one: (-one[0], str(one))

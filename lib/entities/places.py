@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,9 @@ from lib import runs
 # Scripts without spaces between words: every letter stands alone there (Thai, Lao, Burmese, Khmer,
 # Chinese, Japanese). Marks that combine with a letter belong to its word; all else is a sign.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+|\S")
+_LETTER, _MARK = rf"[^\W_{_UNSPACED}]", "[\u0300-\u036f]"
+_WORD = re.compile(rf"{_LETTER}+(?:{_MARK}+{_LETTER}*)*|\S")
+_ASCII_WORD = re.compile(r"[a-z0-9]+|\S")
 _CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 _REACH_CHARS = 160
 _ROWS = 500
@@ -49,9 +51,20 @@ def find(text: str, keys: Collection[str]) -> dict[str, list[Place]]:
     words, starts, ends = _words(text) if lengths else ([], [], [])
     for n, word in enumerate(words):
         for length in lengths.get(word, ()):
-            for key in names.get(tuple(words[n : n + length]), ()):
-                found[key].append((starts[n], ends[n + length - 1]))
+            last = n + length - 1
+            if last < len(words):
+                for key in names.get(tuple(words[n : last + 1]), ()):
+                    found[key].append((starts[n], ends[last]))
     return found
+
+
+def tokens(text: str) -> list[Place]:
+    """Start and end of every word and sign of a text; places of names begin and end with them.
+
+    >>> tokens("Kay's men")
+    [(0, 3), (3, 4), (4, 5), (6, 9)]
+    """
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def context(text: str, place: Place, n_words: int = 8) -> tuple[str, str, str]:
@@ -105,26 +118,24 @@ def _frames(
 
 def _words(text: str) -> tuple[list[str], list[int], list[int]]:
     """The words and signs of a text, as keys have them, with start and end of each."""
-    if text.isascii():
-        matches = list(_WORD.finditer(text.lower()))
-        return (
-            [m.group() for m in matches],
-            [m.start() for m in matches],
-            [m.end() for m in matches],
-        )
-    words, starts, ends = [], [], []
-    for match in _WORD.finditer(text):
-        for word in _folded(match.group()):
-            words.append(word)
-            starts.append(match.start())
-            ends.append(match.end())
-    return words, starts, ends
+    low = text.lower()
+    if len(low) != len(text):
+        low = text  # a capital that is two letters when small would move all places after it
+    matches = list((_ASCII_WORD if low.isascii() else _WORD).finditer(low))
+    words = [match.group() for match in matches]
+    starts, ends = [match.start() for match in matches], [match.end() for match in matches]
+    if low.isascii():
+        return words, starts, ends
+    folded = [(word,) if word.islower() and word.isascii() else _folded(word) for word in words]
+    times = [len(some) for some in folded]
+    if set(times) != {1}:
+        starts = [start for start, n in zip(starts, times, strict=True) for _ in range(n)]
+        ends = [end for end, n in zip(ends, times, strict=True) for _ in range(n)]
+    return [word for some in folded for word in some], starts, ends
 
 
 @functools.lru_cache(maxsize=65536)
-def _folded(word: str) -> Iterable[str]:
+def _folded(word: str) -> tuple[str, ...]:
     """A word as keys have it; one sign can become several (the sign for a half, ligatures)."""
-    if word.isascii():
-        return (word.lower(),)
     same = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
     return tuple(_WORD.findall(same.replace(_CURLY, "'")))

@@ -1,0 +1,102 @@
+"""Savings: what it costs less not to ask for votes that cannot matter, expected and real.
+
+Only reads. What is expected rests on the pilot where its answers are in, else on a stated prior.
+"""
+
+import pandas as pd
+
+from lib import asking, bounds, collect, decisive, said, waves
+from lib.runs import Run
+
+
+def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
+    """By annotator, what all votes cost and what decisive ones are expected to, in any study.
+
+    Columns: annotator, n_requests, n_expected, usd_all, usd_expected, rests_on.
+    """
+    usd_of = asking.prices(run.study, requests, collect.outcomes(run))
+    sample, n_items = _pilot(run, requests), requests["item"].nunique()
+    plan = waves.choose(run.study, usd_of, sample)
+    table = decisive.expected(run.study, usd_of, n_items, plan, sample)
+    return table.assign(rests_on="a stated prior" if sample is None else "the pilot")
+
+
+def plans(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
+    """The cheapest plan for each number of waves, and the one that is chosen."""
+    usd_of = asking.prices(run.study, requests, collect.outcomes(run))
+    return waves.plans(run.study, usd_of, _pilot(run, requests)).drop(columns="plan")
+
+
+def sentence(run: Run, table: pd.DataFrame) -> str:
+    """What the study does about votes that cannot matter, from the table of `expected`."""
+    n, n_pilot = table["n_requests"].sum() // run.study.n_votes, run.study.voting.pilot
+    share = 1 - table["usd_expected"].sum() / max(table["usd_all"].sum(), 1e-12)
+    basis = f"by {table['rests_on'].iloc[0]}"
+    if not asking.is_decisive(run.study):
+        return f"Every vote is asked. With `ask: decisive`, {share:.0%} less is expected, {basis}."
+    if n <= n_pilot:
+        return f"Every vote is asked: {n:,} items are no more than the pilot's {n_pilot:,}."
+    return f"Votes that cannot matter are spared: {share:.0%} less is expected, {basis}."
+
+
+def real(run: Run) -> pd.DataFrame:
+    """By annotator, the requests that were spared and what they would have cost, each as much as
+    the mean of those that were asked.
+
+    Columns: annotator, n_requests, n_spared, spend_usd, saved_usd.
+    """
+    requests = run.table("requests").drop_duplicates("key")
+    spared = requests["key"].isin(asking.spared(run))
+    outcomes = collect.outcomes(run)[["key", "spend_usd"]].merge(requests, on="key")
+    spend = outcomes.groupby("annotator")["spend_usd"].sum()
+    n_asked = outcomes.groupby("annotator")["key"].nunique()
+    table = pd.DataFrame({"n_requests": requests.groupby("annotator").size()})
+    table["n_spared"] = spared.groupby(requests["annotator"]).sum()
+    table["spend_usd"] = spend.reindex(table.index).fillna(0.0)
+    mean = (spend / n_asked).reindex(table.index).fillna(0.0)
+    return table.assign(saved_usd=mean * table["n_spared"]).reset_index()
+
+
+def replayed(run: Run, ballots: pd.DataFrame) -> pd.DataFrame:
+    """What decisive voting would have asked in a run that has all votes: `decisive.replay`.
+
+    Nothing where votes were spared.
+    """
+    requests = run.table("requests")
+    usd_of = asking.prices(run.study, requests, collect.outcomes(run))
+    pilot = asking.pilot_items(run.study, requests["item"])
+    whole = ballots if not ballots["abstained"].eq("settled").any() else ballots.iloc[:0]
+    return decisive.replay(whole, run.study, usd_of, pilot)
+
+
+def marked(run: Run, decided: pd.DataFrame, ballots: pd.DataFrame) -> pd.DataFrame:
+    """The consensus with what sparing means for it: `n_spared` votes of each item and field, and
+    `margin_low`, the smallest margin that they could have left; the status would be the same.
+
+    Unchanged where all votes are asked.
+    """
+    if not asking.is_decisive(run.study):
+        return decided
+    place = ["item", "field"]
+    is_spared = ballots["abstained"].eq("settled")
+    counts = is_spared.groupby([ballots[name] for name in place]).sum().rename("n_spared")
+    table = decided.merge(counts.reset_index(), on=place, how="left")
+    there = ballots[ballots["item"].isin(set(ballots.loc[is_spared, "item"]))]
+    if there.empty:
+        return table.assign(margin_low=table["margin"])
+    table = table.merge(bounds.margins(there, run.study), on=place, how="left")
+    table["margin_low"] = table["margin_low"].where(table["n_spared"].gt(0), table["margin"])
+    return table
+
+
+def _pilot(run: Run, requests: pd.DataFrame) -> pd.DataFrame | None:
+    """The votes of the pilot's items that have all of them, if these are most of the pilot."""
+    if not asking.is_decisive(run.study):
+        return None
+    pilot = asking.pilot_items(run.study, requests["item"])
+    outcomes = collect.outcomes(run)
+    valid = outcomes.loc[outcomes["outcome"].eq("valid"), "key"]
+    mine = requests[requests["item"].isin(pilot) & requests["key"].isin(valid)]
+    whole = mine[mine.groupby("item")["key"].transform("size").eq(run.study.n_votes)]
+    is_enough = whole["item"].nunique() >= max(1, asking.PILOT_SHARE * len(pilot))
+    return said.votes_of(run, whole) if is_enough else None
