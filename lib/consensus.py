@@ -258,6 +258,6 @@ def _together(table: pd.DataFrame, base: duckdb.DuckDBPyConnection) -> pd.DataFr
     """Whether the decided values of an item ever occurred together; fields vote alone."""
     decided = table["status"].eq("decided") & table["kind"].isin(["closed", "text"])
     won = table.loc[decided, ["item", "field", "value"]]
-    base.register("decided", won[won["item"].duplicated(keep=False)])
+    base.register("decided", won if won["field"].nunique() > 1 else won.head(0))
     found = base.execute(_TOGETHER).df().set_index("item")["together"]
     return table.assign(together=table["item"].map(found.astype("boolean")).astype("boolean"))

@@ -64,7 +64,7 @@ def expected(
     n_expected, usd_all, usd_expected.
     """
     sample = waves.sampled(study, pilot)
-    n_pilot = min(n_items, getattr(study.voting, "pilot", 0))
+    n_pilot = min(n_items, study.voting.pilot)
     open_before = waves.open_after(waves.done_before(plan, study), sample, study)
     rows = []
     for name, one in study.annotators.items():

@@ -9,12 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lib import calibration as calibrated
-from lib import charts
+from lib import charts, shares
 from lib import confusion as confused
 from lib.runs import Run
 
 MOST_FIELDS = 6
 MOST_VALUES = 9  # more columns leave no room for figures in the cells
+_WAYS = {
+    "votes": (charts.GREY, "s", -0.16, "votes alone, with the interval that knows of no errors"),
+    "both": (charts.BLUE, "o", 0.16, "votes and gold"),
+}
 _KIND_COLORS = {calibrated.SHARE: charts.RED, calibrated.PROBABILITY: charts.BLUE}
 
 
@@ -97,6 +101,32 @@ def curve(run: Run, table: pd.DataFrame, name: str) -> None:
         ax.set(xlabel="share of the weight that elects a name (grey: the study's)")
         ax.margins(x=0.12, y=0.1)
         ax.grid(axis="x", visible=False)
+    return None
+
+
+def prevalence(run: Run, table: pd.DataFrame, name: str) -> None:
+    """How common the values are, by votes alone and, where there is a sample, with gold.
+
+    `table` as of `shares.table`; the most common values, the rarest below.
+    """
+    shown = shares.most_common(table)
+    title = shares.finding(table)
+    if shown.empty:
+        return charts.nothing(run, name, title)
+    values = list(dict.fromkeys(shown["label"]))[::-1]
+    with charts.picture(run, name, title, 1.2 + 0.36 * len(values)) as ax:
+        ax.set_yticks(range(len(values)), [charts.short(value) for value in values])
+        for by, rows in shown.groupby("by", sort=False):
+            color, marker, offset, words = _WAYS[by]
+            places = [values.index(label) + offset for label in rows["label"]]
+            spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
+            style = {"fmt": marker, "color": color, "ecolor": color, "capsize": 3, "label": words}
+            ax.errorbar(rows["share"], places, xerr=[one.clip(lower=0) for one in spans], **style)
+        ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+        ax.grid(axis="y", visible=False)
+        ax.set(xlim=(0, min(1.0, 1.1 * shown["high"].max())), ylim=(-0.6, len(values) - 0.4))
+        ax.set(xlabel="share of all items, with its 95 % interval")
+        ax.figure.legend(ncols=2, loc="outside lower left", frameon=False)
     return None
 
 

@@ -79,8 +79,7 @@ def with_votes(table: pd.DataFrame, votes: pd.DataFrame, study: Study) -> pd.Dat
 def with_texts(table: pd.DataFrame, documents: pd.DataFrame, text: bool = False) -> pd.DataFrame:
     """The list with the SHA-256 of each text, by which a stale one is noticed, and the text."""
     columns = ["sha256", "text"] if text else ["sha256"]
-    known = documents.set_index("item")[columns]
-    return table.drop(columns=columns, errors="ignore").join(known, on="item")
+    return table.join(documents.set_index("item")[columns], on="item")
 
 
 def _asked(decided: pd.DataFrame, named: pd.DataFrame, study: Study) -> pd.DataFrame:

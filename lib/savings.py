@@ -15,9 +15,13 @@ def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
     Columns: annotator, n_requests, n_expected, usd_all, usd_expected, rests_on.
     """
     usd_of = asking.prices(run.study, requests, collect.outcomes(run))
-    sample, n_items = _pilot(run, requests), requests["item"].nunique()
+    sample, items = _pilot(run, requests), requests["item"].drop_duplicates()
     plan = waves.choose(run.study, usd_of, sample)
-    table = decisive.expected(run.study, usd_of, n_items, plan, sample)
+    full = asking.items_in_full(run, items)
+    n_full = len(full) if asking.is_decisive(run.study) else run.study.voting.pilot
+    voting = run.study.voting.model_copy(update={"pilot": n_full})
+    study = run.study.model_copy(update={"voting": voting})
+    table = decisive.expected(study, usd_of, len(items), plan, sample)
     return table.assign(rests_on="a stated prior" if sample is None else "the pilot")
 
 
@@ -29,13 +33,14 @@ def plans(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
 
 def sentence(run: Run, table: pd.DataFrame) -> str:
     """What the study does about votes that cannot matter, from the table of `expected`."""
-    n, n_pilot = table["n_requests"].sum() // run.study.n_votes, run.study.voting.pilot
+    is_full = table["n_expected"].round(9).eq(table["n_requests"]).all()
     share = 1 - table["usd_expected"].sum() / max(table["usd_all"].sum(), 1e-12)
     basis = f"by {table['rests_on'].iloc[0]}"
     if not asking.is_decisive(run.study):
         return f"Every vote is asked. With `ask: decisive`, {share:.0%} less is expected, {basis}."
-    if n <= n_pilot:
-        return f"Every vote is asked: {n:,} items are no more than the pilot's {n_pilot:,}."
+    if is_full:
+        why = "the pilot and the labelled items are all there are, or every vote counts"
+        return f"Every vote is asked, though the study says `ask: decisive`: {why}."
     return f"Votes that cannot matter are spared: {share:.0%} less is expected, {basis}."
 
 

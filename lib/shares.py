@@ -49,7 +49,8 @@ def table(
             drawn = of_sample(true.index, sample, said.index)
             rows = _of_values if field.allowed else _of_number
             found += [{"field": name, **row} for row in rows(said, true, drawn, field)]
-    return pd.DataFrame(found, columns=COLUMNS)
+    numbers = dict.fromkeys(("share", "low", "high"), "float64")
+    return pd.DataFrame(found, columns=COLUMNS).astype(numbers)
 
 
 def of_sample(labelled: pd.Index, sample: pd.DataFrame | None, items: pd.Index) -> Drawn:
@@ -100,18 +101,26 @@ def side_by_side(shares: pd.DataFrame) -> pd.DataFrame:
     return wide.fillna("-")
 
 
-def for_picture(shares: pd.DataFrame, most: int = 12) -> pd.DataFrame:
-    """The most common values with their best interval beside that of the votes alone.
+def most_common(shares: pd.DataFrame, most: int = 12) -> pd.DataFrame:
+    """The rows of the most common values, by votes and by both; with the column `label`."""
+    values = shares[~shares["value"].isin([UNDECIDED, MEAN]) & shares["by"].isin(["votes", "both"])]
+    values = values.dropna(subset=["low"])
+    best = values[values["by"].eq("both" if values["by"].eq("both").any() else "votes")]
+    order = best.nlargest(most, "share")[["field", "value"]]
+    shown = order.merge(values, how="left", on=["field", "value"])
+    return shown.assign(label=shown["field"] + ": " + shown["value"])
 
-    Columns: label, share, low, high. By both where there is a random sample, else by votes alone.
-    """
-    values = shares[~shares["value"].isin([UNDECIDED, MEAN])].dropna(subset=["low"])
-    ways = ["votes", "both"] if values["by"].eq("both").any() else ["votes"]
-    common = values[values["by"].eq(ways[-1])].nlargest(most, "share")[["field", "value"]]
-    shown = values[values["by"].isin(ways)].merge(common)
-    words = {"votes": "votes alone", "both": "with gold"}
-    label = shown["field"] + " " + shown["value"] + ", " + shown["by"].map(words)
-    return shown.assign(label=label)[["label", "share", "low", "high"]]
+
+def finding(shares: pd.DataFrame) -> str:
+    """For how many values the votes alone give a share that gold does not allow."""
+    ways = {by: rows.set_index(["field", "value"]) for by, rows in shares.groupby("by")}
+    both = ways.get("both", pd.DataFrame(columns=["low", "high"])).dropna(subset=["low"])
+    if both.empty:
+        return "How common the values are by votes alone; no random sample of gold corrects it"
+    votes = ways["votes"]["share"].reindex(both.index)
+    n_outside = int((votes.lt(both["low"]) | votes.gt(both["high"])).sum())
+    what = f"For {n_outside} of {len(both)} values the votes alone give a share"
+    return f"{what} outside the interval that gold allows"
 
 
 def sentence(

@@ -21,6 +21,7 @@ ALERT = "#D55E00"
 MOST_ROWS = 100
 MOST_CHARS = 1000
 _SHARES = ("share", "accuracy", "coverage", "margin", "low", "high")
+_NOT_SHARES = {"alpha", "f1", "kappa"}  # whose low and high are no shares either
 # What a terminal obeys: colors, cursor movements, links.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])")
 # Other control characters, halves of surrogate pairs, and what reorders the text around it.
@@ -113,10 +114,12 @@ def _html(frame: pd.DataFrame, title: str, alerts: list[bool]) -> str:
     head = "".join(
         _cell("th", plain(str(name)), numeric[name], red=False) for name in frame.columns
     )
+    bounds = {"low", "high"} if _NOT_SHARES & set(frame.columns) else set()
+    names = ["" if name in bounds else str(name) for name in frame.columns]
     rows = [
         "".join(
-            _cell("td", cell(str(name), value), numeric[name], red)
-            for name, value in zip(frame.columns, row, strict=True)
+            _cell("td", cell(name, value), numeric[column], red)
+            for column, name, value in zip(frame.columns, names, row, strict=True)
         )
         for row, red in zip(frame.itertuples(index=False), alerts, strict=True)
     ]

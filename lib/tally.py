@@ -6,7 +6,7 @@ line of arithmetic. Ties and quorum are exact; no preference is applied here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import duckdb
@@ -30,6 +30,13 @@ FROM (
         FROM votes WHERE {where} GROUP BY item, annotator) JOIN panel USING (annotator))
 GROUP BY item
 """
+# The same for a panel of few annotators and values: a column for each pair of them, so that what
+# the repeats share is worked out once for all items with the same counts.
+_PAIRS = """
+SELECT item, coalesce(bool_or(simulated), false) AS simulated, {asked}, {pairs}
+FROM votes WHERE {where} GROUP BY item
+"""
+_MOST_PAIRS = 32
 # What follows from the counts, once for all items that have the same.
 _KINDS = """
 SELECT *, CASE WHEN quorum AND n_leaders = 1 THEN leader END AS value,
@@ -39,7 +46,7 @@ SELECT *, CASE WHEN quorum AND n_leaders = 1 THEN leader END AS value,
     if(quorum AND n_leaders = 1, n_votes - n_leader, 0) AS n_against,
     if(quorum AND n_leaders > 1, to_json(json_keys(n_by_leader))::VARCHAR, NULL) AS candidates
 FROM (
-    SELECT {same}, n_votes, n_leaders, n_asked - n_votes AS n_abstained,
+    SELECT {same}, {asked}n_votes, n_leaders, n_asked - n_votes AS n_abstained,
         {leader} AS leader, {n_leader} AS n_leader,
         CASE WHEN n_leaders > 1 THEN {n_by_leader} END AS n_by_leader,
         CASE WHEN answered > 0 THEN {weights} END AS weights,
@@ -84,24 +91,32 @@ def count(
     abstains. Columns of the result: item, COLUMNS, n_asked, n_votes, n_by_leader (JSON, ties), and
     simulated unless all weigh the same. Without any vote share, margin and weights are null.
     """
-    equal_units = weighing.equal_units
-    places = range(len(values))
-    weighed = [] if equal_units else ["planned", "simulated", *(f"w{n}" for n in places)]
-    same = ", ".join(["n_asked", *(f"n{n}" for n in places), *weighed])
-    counted = _items(values, where, shares=weighing.shares, equal=bool(equal_units))
+    places, equal_units = range(len(values)), weighing.equal_units
+    same = ["n_asked", *(f"n{n}" for n in places)]
+    derived = ""
+    if weighing.shares and (panel := _small(base, len(values))):
+        counted, same, derived = _pairs(values, where, panel)
+    elif equal_units:
+        counted = _items(values, where, shares=False, equal=True)
+        units = ", ".join(f"n{n} * {equal_units} AS w{n}" for n in places)
+        derived = f", n_asked * {equal_units} AS planned, {units}"
+    else:
+        counted = _items(values, where, shares=weighing.shares, equal=False)
+        same += ["planned", "simulated", *(f"w{n}" for n in places)]
     base.execute(f"CREATE OR REPLACE TEMP TABLE items_{name} AS {counted}")
-    units = ", ".join(f"n{n} * {equal_units} AS w{n}" for n in places)
-    derived = f", n_asked * {equal_units} AS planned, {units}" if equal_units else ""
+    same = ", ".join(same)
     kinds = _KINDS.format(
         each=f"SELECT DISTINCT {same}{derived} FROM items_{name}",  # noqa: S608 - our names
         same=same,
+        asked="" if "n_asked" in same else "n_asked, ",
         scale=weighing.scale,
         quorum_num=weighing.quorum[0],
         quorum_den=weighing.quorum[1],
         **_parts(values, weighing.scale),
     )
     base.execute(f"CREATE OR REPLACE TEMP TABLE kinds_{name} AS {kinds}")
-    kept = ", ".join(["item", *COLUMNS, "n_asked", "n_votes", "n_by_leader", *weighed[1:2]])
+    more = ["n_asked", "n_votes", "n_by_leader", *(["simulated"] if not equal_units else [])]
+    kept = ", ".join(["item", *COLUMNS, *more])
     return f"SELECT {kept} FROM items_{name} JOIN kinds_{name} USING ({same})"  # noqa: S608 - our names
 
 
@@ -124,6 +139,42 @@ def _items(values: Sequence[str], where: str, *, shares: bool, equal: bool) -> s
         voted=f"nullif({_sum('n', places)}, 0)",
         where=where,
     )
+
+
+def _small(base: duckdb.DuckDBPyConnection, n_values: int) -> list[tuple[str, int, int]]:
+    """The annotators with their units and slot units, unless there are too many for pairs."""
+    query = "SELECT annotator, units, slot_units FROM panel ORDER BY annotator"
+    panel = base.execute(query).fetchall()
+    return panel if len(panel) * n_values <= _MOST_PAIRS else []
+
+
+def _pairs(
+    values: Sequence[str], where: str, panel: Sequence[tuple[str, int, int]]
+) -> tuple[str, list[str], str]:
+    """The query with a line an item, its columns of counts, and what is derived from them."""
+    people, places = range(len(panel)), range(len(values))
+    by = [f"annotator = {text(name)}" for name, _, _ in panel]
+    asked = [f"count(*) FILTER ({by[a]}) AS a{a}" for a in people]
+    pairs = [
+        f"count(*) FILTER ({by[a]} AND value = {text(values[n])}) AS n{n}_{a}"
+        for a in people
+        for n in places
+    ]
+    voted = [_sum("n", [f"{n}_{a}" for n in places]) for a in people]
+    planned = " + ".join(f"a{a} * {panel[a][2]}::BIGINT" for a in people)
+    derived = [f"{_sum('a', people)} AS n_asked", f"{planned} AS planned"]
+    for n in places:
+        shares = [
+            f"coalesce({panel[a][1]}::BIGINT // nullif({voted[a]}, 0) * n{n}_{a}, 0)"
+            for a in people
+        ]
+        derived += [
+            f"{_sum('n', [f'{n}_{a}' for a in people])} AS n{n}",
+            f"{' + '.join(shares)} AS w{n}",
+        ]
+    same = ["simulated", *(f"a{a}" for a in people), *(f"n{n}_{a}" for a in people for n in places)]
+    query = _PAIRS.format(asked=", ".join(asked), pairs=", ".join(pairs), where=where)
+    return query, same, ", " + ", ".join(derived)
 
 
 def _parts(values: Sequence[str], scale: int) -> dict[str, str]:
@@ -153,7 +204,7 @@ def _members(values: Sequence[str], column: str, when: str, more: str = "") -> s
     return "'{' || rtrim(" + " || ".join(parts) + ", ',') || '}'"
 
 
-def _sum(column: str, places: Sequence[int]) -> str:
+def _sum(column: str, places: Iterable[object]) -> str:
     return "(" + " + ".join(f"{column}{n}" for n in places) + ")"
 
 

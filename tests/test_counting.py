@@ -215,6 +215,27 @@ def test_order_and_names_change_nothing(rows, data):
     )
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("pq"),
+            st.sampled_from(["m0", "m1", "m2", "n0", "o0", "o1"]),
+            st.sampled_from(["x", "y", "?"]),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_labels_that_nobody_says_change_nothing(rows):
+    """Two labels or forty: small panels are counted in another way, with the same result."""
+    votes = table(rows).assign(model=[worker[0] for _, worker, _ in rows])
+    many = ["x", "y", *(f"unused {n}" for n in range(38))]
+    pd.testing.assert_frame_equal(
+        counting.count(votes, ["x", "y"]), counting.count(votes, many), check_dtype=False
+    )
+
+
 def crowd(shared, name):
     """Votes and truth of a real set."""
     folder = shared / "data" / "votes" / name

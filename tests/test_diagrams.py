@@ -5,7 +5,7 @@ import making
 import pandas as pd
 import pytest
 
-from lib import calibration, confusion, consensus, diagrams
+from lib import calibration, confusion, consensus, diagrams, sampling, shares
 from lib.runs import Run
 
 STUDY = making.study({"relevant": making.field("boolean"), "mood": making.field(when="relevant")})
@@ -129,3 +129,19 @@ def test_without_gold_there_is_no_curve(run):
     """A sentence instead of a picture."""
     said = drawn(run, lambda: diagrams.curve(run, CURVE[:0], "05_threshold"))
     assert "no list has gold labels" in said.data["text/html"]
+
+
+def test_prevalence_is_drawn_with_and_without_a_sample(run):
+    """The title counts what gold does not allow; without a sample it says so; no votes, no file."""
+    _, decided, gold = counted()
+    drawn_items = sampling.draw(pd.Series("all", index=decided["item"].unique()), 60)
+    labels = gold[gold["item"].isin(drawn_items["item"])]
+    table = shares.table(decided, labels, drawn_items, STUDY)
+    output = drawn(run, lambda: diagrams.prevalence(run, table, "05_prevalence"))
+    assert "5 values the votes alone give a share" in output.metadata["image/png"]["alt"]
+    assert figures(run) == ["05_prevalence.png", "05_prevalence.svg"]
+    alone = shares.table(decided, gold.head(0), None, STUDY)
+    output = drawn(run, lambda: diagrams.prevalence(run, alone, "05_prevalence"))
+    assert "no random sample" in output.metadata["image/png"]["alt"]
+    drawn(run, lambda: diagrams.prevalence(run, alone.head(0), "05_prevalence"))
+    assert figures(run) == []

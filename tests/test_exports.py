@@ -163,7 +163,7 @@ def test_no_text_leaves_unasked(run, tmp_path):
 
 def test_the_manifest_says_what_made_it(run, tmp_path):
     """Digests, panel, answers with their price, files with their digests; the licence is blank."""
-    outcomes = pd.DataFrame({"annotator": ["a"], "model": ["m-a"], "answered_by": ["m-a-1"]})
+    outcomes = pd.DataFrame({"model": ["m-a"], "answered_by": ["m-a-1"]})
     outcomes = outcomes.assign(outcome="valid", spend_usd=0.25, simulated=True)
     runs.write_table(outcomes, run.path("outcomes/one.parquet"))
     listed = exports.write(run, tmp_path / "out", ["parquet"])
@@ -327,3 +327,11 @@ def test_a_run_without_rows_is_exported(run, tmp_path):
         runs.write_table(run.table(name)[:0], run.path(f"{name}.parquet"))
     listed = exports.write(run, tmp_path / "out", ALL, text=True)
     assert listed["n_rows"].sum() == 0
+
+
+def test_a_missing_table_names_its_notebook(run, tmp_path):
+    """Instead of half an export."""
+    run.path("entities.parquet").unlink()
+    with pytest.raises(StudyError, match="run 05_aggregate_votes first"):
+        exports.write(run, tmp_path / "out", ["parquet"])
+    assert not (tmp_path / "out").exists()

@@ -43,6 +43,9 @@ def write(run: Run, folder: Path, formats: Iterable[str], text: bool = False) ->
         if name in _OF_TEXTS and not text:
             what = f"{name} holds the texts of the documents: add --text if they may leave."
             raise StudyError(what)
+    for name in ("documents", *tables.LONG):
+        if not run.path(f"{name}.parquet").is_file():
+            run.table(name)  # says which notebook writes it
     told, rows = provenance(run), []
     for name in wanted:
         _remove(folder / name)
@@ -79,12 +82,12 @@ def provenance(run: Run) -> dict[str, Any]:
 
 
 def _answers(run: Run) -> list[dict[str, Any]]:
-    """The answers by annotator and model, and what was paid for them."""
+    """The answers by model and outcome, and what was paid for them."""
     files = run.path("outcomes") / "*.parquet"
     if not list(run.path("outcomes").glob("*.parquet")):
         return []
     query = (
-        "SELECT annotator, model, answered_by, outcome, count(*) AS n, sum(spend_usd) AS spend_usd,"
+        "SELECT model, answered_by, outcome, count(*) AS n_answers, sum(spend_usd) AS spend_usd,"
         " bool_or(simulated) AS simulated FROM outcomes GROUP BY ALL ORDER BY ALL"
     )
     with ballots.database() as base:

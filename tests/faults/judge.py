@@ -230,12 +230,31 @@ def unfinished(case, ledger, outcomes):
     if not case.ends or case.ends[-1]["code"] != DONE:
         return
     asked_for = set(case.run.table("requests")["key"])
-    left = asked_for - set(outcomes["key"])
+    left = asked_for - set(outcomes["key"]) - spared(case.run, outcomes)
     if left:
         yield Violation("I2", f"{len(left)} requests have no outcome")
     still_open = [row["shard"] for row in ledger["shards"] if row["state"] in OPEN_STATES]
     if still_open:
         yield Violation("I2", f"shards are still open: {still_open[:SHOWN]}")
+
+
+def spared(run, outcomes):
+    """The requests that a run need not ask: where more annotators with a vote each agree on yes or
+    no, in the one field, than are left to contradict them and those who did.
+    """
+    if run.study.voting.ask == "all":
+        return set()
+    valid = outcomes.loc[outcomes["outcome"].eq("valid")].set_index("key")["content"]
+    found = set()
+    for _, asked_for in run.table("requests").groupby("item"):
+        open_keys = set(asked_for["key"]) - set(outcomes["key"])
+        said = [
+            next(iter(json.loads(text).values()))
+            for text in valid.reindex(asked_for["key"]).dropna()
+        ]
+        if abs(2 * sum(said) - len(said)) > len(open_keys):
+            found |= open_keys
+    return found
 
 
 def lost(seen, outcomes):

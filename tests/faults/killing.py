@@ -36,6 +36,7 @@ RUNS_OF_A_SERVICE = 30  # then a new one: listings and book grow, and every look
 SECRET = "sk-canary-kills0123456789abcdef0123456789"
 LUNA = {"model": "gpt-6-luna", "parameters": {"reasoning_effort": "none"}}
 TERRA = {"model": "gpt-6.1-terra", "parameters": {"reasoning_effort": "none"}}
+SOL = {"model": "gpt-6-sol", "parameters": {"reasoning_effort": "none"}}
 SMALL = {**LUNA, "parameters": {"reasoning_effort": "none", "max_output_tokens": 4}}
 TWELVE = [f"The soup of day {n} was warm and the waiter kind." for n in range(12)]
 ENVIRONMENT = threading.Lock()  # one environment for all places of this process
@@ -51,6 +52,11 @@ SHAPES = {
         "canary": 2,
         "max_failure_share": 1.0,
         "annotators": {"luna": {**LUNA, "fallback": ["gpt-6.1-terra"]}},
+    },
+    "decisive": {
+        "canary": 2,
+        "annotators": {"luna": LUNA, "terra": TERRA, "sol": SOL},
+        "voting": {"ask": "decisive", "pilot": 2},
     },
 }
 

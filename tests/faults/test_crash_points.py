@@ -20,6 +20,7 @@ from lib import runs
 # The second adds the hits that the first does not have: those of the main shard after the canary.
 SHAPES = ("one shard", "canary")
 N_PAIRS = 30
+N_BETWEEN_WAVES = 25
 # Places that a test elsewhere comes to.
 ELSEWHERE = {
     "notebook executed": "faults/test_signals.py",
@@ -92,6 +93,16 @@ def test_a_kill_in_the_recovery_from_a_kill_costs_nothing(places, jobs):
     chance = random.Random(20261122)
     pairs = [(*chance.choice(jobs), f"*:{chance.randint(1, 30)}") for _ in range(N_PAIRS)]
     assert all_broken(places, pairs, lambda at, job: crash(at, *job)) == []
+
+
+def test_a_kill_between_waves_costs_nothing(places):
+    """Where votes are spared, nobody asks one that another process has found to be needless."""
+    ends, broken = crash(places[0], "decisive")
+    assert broken == []
+    chance, found = random.Random(20261122), hits(ends[-1]["passed"])
+    assert {"file in place", "shard planned", "create recorded"} <= set(ends[-1]["passed"])
+    some = [("decisive", one) for one in chance.sample(found, N_BETWEEN_WAVES)]
+    assert all_broken(places, some, lambda at, job: crash(at, *job)) == []
 
 
 def lost_answer(place):
