@@ -14,7 +14,7 @@ Imports point downward only:
              prevalence  corrections
              panelled  review  reviewed  advice  judging  verdicts  evidence  variants  flips
              exports/  sampling  labelstudio  labels  labelling  shares  alarm  confusion  learned
-             calibration  rivals
+             calibration  rivals  contests  bounds  waves  decisive
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets
     apart    local_api/   imports models and errors alone; reached over HTTP alone

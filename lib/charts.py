@@ -144,8 +144,8 @@ def shares(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
 
 
 def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
-    """Shares with their intervals, a row each: columns label, share, low, high; best on top."""
-    rows = table.dropna(subset=["share", "low", "high"]).sort_values("share")
+    """Shares with their intervals, the first row on top: columns label, share, low, high."""
+    rows = table.dropna(subset=["share", "low", "high"]).iloc[::-1]
     if rows.empty:
         return nothing(run, name, title)
     with picture(run, name, title, 0.8 + 0.28 * len(rows)) as ax:
@@ -156,7 +156,7 @@ def intervals(run: Run, table: pd.DataFrame, name: str, title: str) -> None:
         ax.errorbar(rows["share"], places, xerr=spans, **style)
         _values(ax, places, rows["high"], [f"{value:.3f}" for value in rows["share"]])
         ax.set(xlim=(min(0.5, rows["low"].min()), 1.08), xlabel="share, with its 95 % interval")
-        ax.margins(y=0.15)
+        ax.set_ylim(-0.6, len(rows) - 0.4)
     return None
 
 

@@ -121,10 +121,13 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     says, when a field does not apply, or when a condition becomes true and its fields stay open.
     """
     table = consensus.assign(corrected=consensus.get("corrected", False))
+    if corrections.empty:
+        return table
     rows = {place: n for n, place in enumerate(zip(table["item"], table["field"], strict=True))}
     values = dict(zip(rows, table["value"].astype(object), strict=True))
     changes = {(change.item, change.field): change for change in corrections.itertuples()}
-    done = {place for place, n in rows.items() if table["corrected"].iat[n]}
+    before = table[table["corrected"].astype(bool)]
+    done = set(zip(before["item"], before["field"], strict=True))
     _check_originals(changes, values, done)
     values |= {place: change.corrected for place, change in changes.items()}
     touched = set(changes)
@@ -188,7 +191,11 @@ def apply_to_names(
     added = pd.DataFrame(new).reindex(columns=table.columns)
     unknown = [name for name in table if added[name].isna().any()]
     whole = {name: "Int64" for name in unknown if table[name].dtype.kind in "iu"}
-    kinds = {name: kind for name, kind in table.dtypes.items() if name not in unknown} | whole
+    kinds = {
+        name: kind
+        for name, kind in table.dtypes.items()
+        if name not in unknown or isinstance(kind, pd.StringDtype)
+    } | whole
     return pd.concat([table.astype(whole), added.astype(kinds)], ignore_index=True)
 
 

@@ -57,7 +57,7 @@ def count(
         yield from _averaged(votes, wanted, truth, out)
         return
     declared = counting.declared(votes, wanted.labels)
-    true = measured.truth(truth, declared) if truth else None
+    true = polls.truth(truth, declared) if truth else None
     with tempfile.TemporaryDirectory(prefix="vb-") as folder:
         whole = out if out and out.suffix == ".parquet" else Path(folder) / "count.parquet"
         counting.write(
@@ -71,7 +71,8 @@ def count(
         yield from _stated(votes, declared, measured.statuses(whole), what)
         yield from _warnings(votes, wanted)
         yield from _agreement(votes, declared)
-        one_each = measured.collapsed(votes, declared)
+        items = None if infer else true["item"] if true is not None else ()
+        one_each = measured.collapsed(votes, declared, items)
         yield from _worth(one_each, true)
         if true is not None or infer or (out and out != whole):
             counted = pd.read_parquet(whole)
@@ -196,7 +197,7 @@ def _averaged(votes: Path, wanted: Wanted, truth: Path | None, out: Path | None)
     yield f"{n_decided:,} decided, {len(counted) - n_decided:,} without quorum."
     yield f"{n_abstained:,} votes are no number and abstain."
     if truth:
-        n, error = measured.error_of_numbers(counted, measured.truth(truth))
+        n, error = measured.error_of_numbers(counted, polls.truth(truth))
         yield f"Root mean square error against {n:,} truths: {error:.4g}."
     if out:
         _write(counted, out)

@@ -4,10 +4,12 @@ Decides the order in which the slots of the panel are asked, which requests may 
 what that saves. Whether an item is settled is for `bounds`, so the plan changes the price alone.
 
 With all votes or without those that were never asked, these are the same: the status, value and
-candidates of every field, the elected keys of entity lists, and with them the verdicts. These are
-not: shares, weights, margins (`bounds.margins` tells how small they could be), numbers of votes and
-mentions, spellings, attributes and shares of entities, the spread of numbers. Statistics of
-agreement need whole panels: they rest on the pilot, whose items are asked in full.
+candidates of every field, the elected names of entity lists and which of them stay, and with them
+the verdicts. These are not: shares, weights, margins (`bounds.margins` tells how small they could
+be), numbers of votes and mentions, spellings, attributes and shares of names, and how many single
+votes could flip a verdict. Statistics of agreement need whole panels: they rest on the pilot, whose
+items are asked in full. All this holds for the weights, quorum, thresholds and preferences of the
+study: with others, other votes matter, and asking again fetches those.
 """
 
 from collections.abc import Collection, Mapping, Set

@@ -82,9 +82,11 @@ def curve(run: Run, table: pd.DataFrame, name: str) -> None:
     if rows.empty:
         return charts.nothing(run, name, "Names at other thresholds: no list has gold labels.")
     own, best = rows[rows["chosen"]].iloc[0], rows.loc[rows["f1"].fillna(0).idxmax()]
-    said = f"At the threshold of the study, {own['threshold']}, names have F1 {own['f1']:.3f}"
-    more = f"; {best['threshold']} would have {best['f1']:.3f} on the same gold"
-    with charts.picture(run, name, said + more * bool(best["f1"] > own["f1"]), 3.0) as ax:
+    said = f"At the study's threshold, {own['threshold']}, names have F1 {own['f1']:.3f}; "
+    more = f"{best['threshold']} would have {best['f1']:.3f} on the same gold"
+    is_better = round(best["f1"], 3) > round(own["f1"], 3)
+    title = said + (more if is_better else "none tried is better")
+    with charts.picture(run, name, title, 3.0) as ax:
         ax.axvline(own["at_share"], color=charts.LIGHT, linewidth=5, zorder=0)
         ax.fill_between(rows["at_share"], rows["low"], rows["high"], color=charts.BLUE, alpha=0.15)
         lines = {"precision": charts.GREY, "recall": charts.RED, "f1": charts.BLUE}
@@ -99,7 +101,7 @@ def curve(run: Run, table: pd.DataFrame, name: str) -> None:
             ax.annotate(f"  {label}", end, color=lines[line], va="center")
         ax.set_xticks(rows["at_share"], rows["threshold"])
         ax.set(xlabel="share of the weight that elects a name (grey: the study's)")
-        ax.margins(x=0.12, y=0.1)
+        ax.margins(x=0.15, y=0.1)
         ax.grid(axis="x", visible=False)
     return None
 
@@ -127,6 +129,37 @@ def prevalence(run: Run, table: pd.DataFrame, name: str) -> None:
         ax.set(xlim=(0, min(1.0, 1.1 * shown["high"].max())), ylim=(-0.6, len(values) - 0.4))
         ax.set(xlabel="share of all items, with its 95 % interval")
         ax.figure.legend(ncols=2, loc="outside lower left", frameon=False)
+    return None
+
+
+def names(run: Run, scores: pd.DataFrame, name: str) -> None:
+    """F1 of the panel and of each annotator over all lists, strict, with its 95 % interval.
+
+    `scores` as of `findings.name_scores`.
+    """
+    rows = scores[scores["field"].eq("all") & scores["match"].eq("strict")]
+    if rows.empty:
+        return charts.nothing(run, name, "Names of the panel: no list has gold labels.")
+    is_panel = rows["who"].eq("panel")
+    panel, best = (
+        rows[is_panel].iloc[0],
+        rows[~is_panel].sort_values(["f1", "who"], na_position="first").iloc[-1],
+    )
+    said = f"Names of the panel have F1 {panel['f1']:.3f}, those of its best member, "
+    rows = rows.sort_values(["f1", "who"]).fillna({"f1": 0.0})
+    low, high = rows["low"].fillna(rows["f1"]), rows["high"].fillna(rows["f1"])
+    title = f"{said}{best['who']}, {best['f1']:.3f}"
+    with charts.picture(run, name, title, 0.9 + 0.3 * len(rows)) as ax:
+        places = range(len(rows))
+        colors = [charts.BLUE if who == "panel" else charts.GREY for who in rows["who"]]
+        ax.set_yticks(places, [charts.short(who) for who in rows["who"]])
+        ax.hlines(places, low, high, color=charts.LIGHT, linewidth=4)
+        ax.scatter(rows["f1"], places, color=colors, zorder=3)
+        for place, end, f1 in zip(places, high, rows["f1"], strict=True):
+            ax.annotate(f"  {f1:.3f}", (end, place), va="center", color=charts.GREY)
+        ax.set(xlim=(0, 1.2 * high.max() or 1), xlabel="F1, strict, with its 95 % interval")
+        ax.grid(axis="y", visible=False)
+        ax.margins(y=0.2)
     return None
 
 

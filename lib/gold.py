@@ -183,6 +183,9 @@ def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
         what = f"{name} has a control character in {value!r:.80}. Remove it."
         raise yamls.problem(path, line, what)
     if field.type == "entities":
+        if value and not ballots.entity_key(value):
+            what = f"{name} has the name {value!r}, without any letter or digit."
+            raise yamls.problem(path, line, f"{what} Leave it empty where the item has none.")
         return " ".join(value.split())
     allowed = ", ".join(field.allowed) or f"any {field.type}"
     if not value:

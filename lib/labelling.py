@@ -19,6 +19,7 @@ FOLDER = "labelling"
 CONFIG = "label_studio.xml"
 USUAL = 200
 _GUIDE = "# allowed"
+_DECIDED = ["item", "field", "value", "status", "margin"]
 _MOST_CHARS = 32_000  # a cell of a spreadsheet holds 32,767
 
 
@@ -40,7 +41,7 @@ def draw(
     seed, by, n = seed or sampling.SEED, by or [], n or USUAL
     sampling.check_by(by, run.study)
     documents, decided = _documents(run), run.path("consensus.parquet")
-    decided = pd.read_parquet(decided) if decided.is_file() else None
+    decided = pd.read_parquet(decided, columns=_DECIDED) if decided.is_file() else None
     strata = sampling.strata(documents, decided, by)
     same = {"by": " ".join(by), "seed": seed, "frame": sampling.frame(strata)}
     strata = strata[strata.index.isin(_asked(run, documents))]

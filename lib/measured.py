@@ -6,24 +6,24 @@ far they agree beyond chance, how many votes they are worth, and what truth infe
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
-from lib import agreement, alpha, gold, inference, polls, tally, yamls
+from lib import agreement, alpha, gold, inference, polls, tally
 from lib import votes as ballots
 from lib.errors import StudyError
 
 PANEL, BETWEEN = "panel", "between models"
+MOST_ITEMS = 100_000  # agreement is as well known from them as from millions
 MOST_VOTERS = 60  # beyond them, agreement in pairs says little and costs much
-_TRUE = ("truth", "label", "value")
 # One vote a voter, item and field: what most of its runs say; without a single leader it has none.
 _COLLAPSED = """
 WITH said AS (
-    SELECT {field} AS field, item, {voter} AS voter, label, count(*) AS n FROM given
+    SELECT {field} AS field, item, {voter} AS voter, label, count(*) AS n FROM {source}
     WHERE ({field}, label) IN (SELECT (field, label) FROM declared) GROUP BY ALL),
 led AS (SELECT *, max(n) OVER (PARTITION BY field, item, voter) AS most FROM said)
 SELECT field, item, voter, any_value(label) AS value FROM led WHERE n = most
@@ -32,41 +32,19 @@ GROUP BY ALL HAVING count(*) = 1 ORDER BY ALL
 _NO_VOTES = pd.DataFrame(columns=["field", "item", "voter", "value"])
 
 
-def collapsed(votes: Path | pd.DataFrame, labels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def collapsed(
+    votes: Path | pd.DataFrame,
+    labels: Mapping[str, Sequence[str]],
+    items: Collection[str] | None = None,
+) -> pd.DataFrame:
     """One vote for each field, item and voter: field, item, voter, value.
 
     A voter is a model where there are models, else a worker; its runs without a single leader give
-    no vote, and neither do labels that are not declared. Without fields, `field` is "".
+    no vote, and neither do labels that are not declared. Without fields, `field` is "". On `items`
+    alone where they are given, and on at most MOST_ITEMS of all when they are empty.
     """
     with polls.opened(votes) as base:
-        return _collapsed(base, labels)
-
-
-def truth(
-    path: Path | pd.DataFrame, labels: Mapping[str, Sequence[str]] | None = None
-) -> pd.DataFrame:
-    """True labels: field, item, truth. `labels` are those that each field may have; else any.
-
-    Raises StudyError for a missing column, an empty file, two truths for one item, and a truth that
-    no vote may say.
-    """
-    with ballots.database() as base:
-        polls.read(base, "file", path)
-        found = base.table("file").columns
-        item = next((name for name in ("item", "task") if name in found), None)
-        true = next((name for name in _TRUE if name in found), None)
-        if item is None or true is None:
-            what = (
-                f"the truth has no column {'item or task' if item is None else ', '.join(_TRUE)}."
-            )
-            raise StudyError(f"{what} Columns there: {', '.join(found)}.")
-        field = "field" if "field" in found else "''"
-        table = base.execute(
-            f"""SELECT {field}::VARCHAR AS field, "{item}"::VARCHAR AS item,
-            "{true}"::VARCHAR AS truth FROM file"""  # noqa: S608 - quoted
-        ).df()
-    _check_truth(table, labels)
-    return table
+        return _collapsed(base, labels, "given" if items is None else _some(base, items))
 
 
 def statuses(counted: Path | pd.DataFrame) -> dict[str, int]:
@@ -144,20 +122,21 @@ def alphas(votes: Path | pd.DataFrame, labels: Mapping[str, Sequence[str]]) -> p
     """Krippendorff's alpha of each field, between the voters and within each model with runs.
 
     Between models each has one vote; workers without models have every vote that they gave.
-    Columns: field, who, n_items, n_votes, alpha, low, high (95 %, bootstrap over items).
+    Columns: field, who, n_items, n_votes, alpha, low, high (95 %, bootstrap over items). Of more
+    than MOST_ITEMS so many are looked at, the same ones in whatever order the votes are.
     """
     rows = []
     with polls.opened(votes) as base:
-        has_models = "model" in polls.columns(base)
-        base.register("one_each", _collapsed(base, labels) if has_models else _NO_VOTES)
+        has_models, some = "model" in polls.columns(base), _some(base)
+        base.register("one_each", _collapsed(base, labels, some) if has_models else _NO_VOTES)
         for field, mine in labels.items():
             place = f"field = {tally.text(field)}" if field else "true"
-            source = "one_each" if has_models else "given"
+            source = "one_each" if has_models else some
             who = BETWEEN if has_models else "between workers"
             rows.append({"field": field, "who": who, **_alpha(base, source, mine, place)})
             for model in _with_runs(base) if has_models else ():
                 within = f"{place} AND model = {tally.text(model)}"
-                rows.append({"field": field, "who": model, **_alpha(base, "given", mine, within)})
+                rows.append({"field": field, "who": model, **_alpha(base, some, mine, within)})
     return pd.DataFrame(rows)
 
 
@@ -213,39 +192,24 @@ def inferred(
 
 
 def _collapsed(
-    base: duckdb.DuckDBPyConnection, labels: Mapping[str, Sequence[str]]
+    base: duckdb.DuckDBPyConnection, labels: Mapping[str, Sequence[str]], source: str
 ) -> pd.DataFrame:
     voter = "model" if "model" in polls.columns(base) else "worker"
     field = "field" if "field" in polls.columns(base) else "''"
     declared = [(name, label) for name, mine in labels.items() for label in mine]
     base.register("declared", pd.DataFrame(declared, columns=["field", "label"]))
-    query = _COLLAPSED.format(field=field, voter=voter)
+    query = _COLLAPSED.format(field=field, voter=voter, source=source)
     return base.sql(query).to_arrow_table().to_pandas()
 
 
-def _check_truth(table: pd.DataFrame, labels: Mapping[str, Sequence[str]] | None) -> None:
-    if table.empty:
-        raise StudyError("the truth has no rows below its header.")
-    if n := int(table.isna().any(axis="columns").sum()):
-        raise StudyError(f"{n:,} rows of the truth have no item, field or label. Remove them.")
-    twice = table[table.duplicated(["field", "item"])]
-    if len(twice):
-        one = twice.iloc[0]
-        what = f"the truth says {len(twice):,} items twice, such as {one['item']!r}"
-        raise StudyError(
-            f"{what}{f' ({one.field})' if one['field'] else ''}. Keep one row of each."
-        )
-    if labels is None:
-        return
-    for row in table[["field", "truth"]].drop_duplicates().itertuples():
-        if row.field not in labels:
-            near = yamls.nearest(row.field, labels)
-            fields = ", ".join(filter(None, labels)) or "none, so remove that column"
-            raise StudyError(f"the truth names the field {row.field!r}.{near} Fields: {fields}.")
-        if row.truth not in labels[row.field]:
-            near = yamls.nearest(row.truth, labels[row.field])
-            known = ", ".join(labels[row.field])
-            raise StudyError(f"the truth has the label {row.truth!r}.{near} Labels: {known}.")
+def _some(base: duckdb.DuckDBPyConnection, items: Collection[str] = ()) -> str:
+    """A view of the votes on these items, else on MOST_ITEMS at most, whatever their order."""
+    drawn = "SELECT item FROM given GROUP BY item ORDER BY hash(item), item LIMIT $most"
+    given = {"most": MOST_ITEMS}
+    chosen = base.execute(drawn, given).df() if not len(items) else pd.DataFrame({"item": items})
+    base.register("chosen", chosen)
+    base.execute("CREATE VIEW some_votes AS SELECT * FROM given SEMI JOIN chosen USING (item)")
+    return "some_votes"
 
 
 def _with_field(counted: pd.DataFrame) -> pd.DataFrame:

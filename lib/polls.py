@@ -1,11 +1,11 @@
-"""Polls: files of votes from anywhere, opened as one view with the names used here.
+"""Polls: files of votes from anywhere, and of their truth, with the names used here.
 
 Decides which column is what, and refuses what cannot be read. Memory is bounded; a file is never
 loaded. Counting is for `counting`, and what a count is worth for `measured`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -24,6 +24,7 @@ _NAMES = {
     "repeat": ("repeat", "run"),
     "weight": ("weight",),
 }
+_TRUE = ("truth", "label", "value")
 _UNREADABLE = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
 _OVERVIEW = """
 SELECT count(*) AS n_votes, count(DISTINCT item) AS n_items, count(DISTINCT {voter}) AS n_voters,
@@ -101,6 +102,33 @@ def labels(votes: Path | pd.DataFrame) -> pd.DataFrame:
         return base.execute(query).df()
 
 
+def truth(
+    path: Path | pd.DataFrame, labels: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """True labels: field, item, truth. `labels` are those that each field may have; else any.
+
+    Raises StudyError for a missing column, an empty file, two truths for one item, and a truth that
+    no vote may say.
+    """
+    with ballots.database() as base:
+        read(base, "file", path)
+        found = base.table("file").columns
+        item = next((name for name in ("item", "task") if name in found), None)
+        true = next((name for name in _TRUE if name in found), None)
+        if item is None or true is None:
+            what = (
+                f"the truth has no column {'item or task' if item is None else ', '.join(_TRUE)}."
+            )
+            raise StudyError(f"{what} Columns there: {', '.join(found)}.")
+        field = "field" if "field" in found else "''"
+        table = base.execute(
+            f"""SELECT {field}::VARCHAR AS field, "{item}"::VARCHAR AS item,
+            "{true}"::VARCHAR AS truth FROM file"""  # noqa: S608 - quoted
+        ).df()
+    _check_truth(table, labels)
+    return table
+
+
 @contextlib.contextmanager
 def _said_plainly(file: Path | pd.DataFrame) -> Iterator[None]:
     """What the database says of a file that it cannot read, in a line."""
@@ -133,3 +161,28 @@ def _columns(found: Sequence[str], *, per_run: bool) -> dict[str, str]:
     if per_run and "model" in table:
         table["run_of"] = table.pop("model")
     return table
+
+
+def _check_truth(table: pd.DataFrame, labels: Mapping[str, Sequence[str]] | None) -> None:
+    if table.empty:
+        raise StudyError("the truth has no rows below its header.")
+    if n := int(table.isna().any(axis="columns").sum()):
+        raise StudyError(f"{n:,} rows of the truth have no item, field or label. Remove them.")
+    twice = table[table.duplicated(["field", "item"])]
+    if len(twice):
+        one = twice.iloc[0]
+        what = f"the truth says {len(twice):,} items twice, such as {one['item']!r}"
+        raise StudyError(
+            f"{what}{f' ({one.field})' if one['field'] else ''}. Keep one row of each."
+        )
+    if labels is None:
+        return
+    for row in table[["field", "truth"]].drop_duplicates().itertuples():
+        if row.field not in labels:
+            near = yamls.nearest(row.field, labels)
+            fields = ", ".join(filter(None, labels)) or "none, so remove that column"
+            raise StudyError(f"the truth names the field {row.field!r}.{near} Fields: {fields}.")
+        if row.truth not in labels[row.field]:
+            near = yamls.nearest(row.truth, labels[row.field])
+            known = ", ".join(labels[row.field])
+            raise StudyError(f"the truth has the label {row.truth!r}.{near} Labels: {known}.")

@@ -72,7 +72,8 @@ def strata(documents: pd.DataFrame, decided: pd.DataFrame | None, by: Iterable[s
     if len(parts) == 1:
         return pd.Series(ALL, index=documents["item"], dtype="str")
     whole = pd.concat(parts[1:], axis="columns", join="inner")
-    return whole.agg(" / ".join, axis="columns").rename_axis("item")
+    first, *others = (whole.iloc[:, n] for n in range(len(parts) - 1))
+    return (first.str.cat(others, sep=" / ") if others else first).rename_axis("item")
 
 
 def check_by(by: Iterable[str], study: Study) -> None:

@@ -119,8 +119,8 @@ def finding(shares: pd.DataFrame) -> str:
         return "How common the values are by votes alone; no random sample of gold corrects it"
     votes = ways["votes"]["share"].reindex(both.index)
     n_outside = int((votes.lt(both["low"]) | votes.gt(both["high"])).sum())
-    what = f"For {n_outside} of {len(both)} values the votes alone give a share"
-    return f"{what} outside the interval that gold allows"
+    what = f"For {n_outside} of {len(both)} values gold rules out the share"
+    return f"{what} that the votes alone give"
 
 
 def sentence(
@@ -133,7 +133,7 @@ def sentence(
         return "There is no gold: the shares by votes alone say nothing of the panel's errors."
     drawn, n = of_sample(labelled, sample, items), len(labelled)
     if n == len(items):
-        return f"All {n:,} items are labelled: the shares by gold are counted, not estimated."
+        return f"All {n:,} items are labelled: what gold says is counted, not estimated."
     if sample is None or drawn.chances.empty:
         what = f"{n:,} of {len(items):,} items are labelled, and nobody drew them at random: there"
         return f"{what} is no valid interval. Draw items with sample-gold, and label those."

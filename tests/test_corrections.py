@@ -161,7 +161,8 @@ def names():
     """Kay is elected on r1, Boyd is not; nobody is named on r2."""
     rows = [("r1", "kay", "Kay", 1.0, 3, True), ("r1", "boyd", "Boyd", 0.2, 1, False)]
     table = pd.DataFrame(rows, columns=["item", "key", "name", "share", "n_votes", "elected"])
-    return table.assign(field="people", attributes="{}", simulated=True)
+    table = table.assign(field="people", attributes="{}", simulated=True, n_places=1)
+    return table.assign(lost_to=pd.Series([None, None], dtype="string"))
 
 
 def test_corrected_lists_change_the_elected_names(tmp_path):
@@ -178,6 +179,8 @@ def test_corrected_lists_change_the_elected_names(tmp_path):
     assert table["corrected"].all()
     added = table[table["key"].eq("king arthur")].iloc[0]
     assert (added["n_votes"], added["share"], added["simulated"]) == (0, 0, False)
+    assert added[["n_places", "lost_to"]].isna().all()
+    assert table["lost_to"].dtype == "string"
     index = pd.DataFrame({"field": ["people"] * 2, "key": ["boyd", "gawain"]})
     assert corrections.flagged(index, table)["corrected"].tolist() == [True, False]
     again = corrections.apply_to_names(table, decided_now, changes, STUDY)

@@ -113,9 +113,13 @@ CURVE = pd.DataFrame(
 @pytest.mark.parametrize(
     ("f1", "said"),
     [
-        ([0.79, 0.8, 0.72], "At the threshold of the study, 1/3, names have F1 0.800"),
+        (
+            [0.79, 0.8, 0.72],
+            "At the study's threshold, 1/3, names have F1 0.800; none tried is better",
+        ),
+        ([0.79, 0.8, 0.8004], "names have F1 0.800; none tried is better"),
         ([0.79, 0.8, 0.85], "1/3, names have F1 0.800; 1/2 would have 0.850 on the same gold"),
-        ([float("nan"), 0.0, float("nan")], "names have F1 0.000"),
+        ([float("nan"), 0.0, float("nan")], "names have F1 0.000; none tried is better"),
     ],
 )
 def test_the_curve_of_thresholds_is_drawn_with_its_finding(run, f1, said):
@@ -138,10 +142,33 @@ def test_prevalence_is_drawn_with_and_without_a_sample(run):
     labels = gold[gold["item"].isin(drawn_items["item"])]
     table = shares.table(decided, labels, drawn_items, STUDY)
     output = drawn(run, lambda: diagrams.prevalence(run, table, "05_prevalence"))
-    assert "5 values the votes alone give a share" in output.metadata["image/png"]["alt"]
+    assert "5 values gold rules out the share" in output.metadata["image/png"]["alt"]
     assert figures(run) == ["05_prevalence.png", "05_prevalence.svg"]
     alone = shares.table(decided, gold.head(0), None, STUDY)
     output = drawn(run, lambda: diagrams.prevalence(run, alone, "05_prevalence"))
     assert "no random sample" in output.metadata["image/png"]["alt"]
     drawn(run, lambda: diagrams.prevalence(run, alone.head(0), "05_prevalence"))
     assert figures(run) == []
+
+
+NAMES = pd.DataFrame(
+    {
+        "who": ["panel", "a", "b"],
+        "field": ["all"] * 3,
+        "match": ["strict"] * 3,
+        "f1": [0.5, 0.6, float("nan")],
+        "low": [0.4, 0.5, float("nan")],
+        "high": [0.6, 0.7, float("nan")],
+    }
+)
+
+
+def test_names_of_the_panel_and_its_members_are_drawn(run):
+    """The title says who is better; without gold a sentence stands there."""
+    output = drawn(run, lambda: diagrams.names(run, NAMES[:2], "05_names"))
+    said = "Names of the panel have F1 0.500, those of its best member, a, 0.600"
+    assert output.metadata["image/png"]["alt"] == said
+    drawn(run, lambda: diagrams.names(run, NAMES, "05_names"))
+    assert figures(run) == ["05_names.png", "05_names.svg"]
+    said = drawn(run, lambda: diagrams.names(run, NAMES[:0], "05_names"))
+    assert "no list has gold labels" in said.data["text/html"]

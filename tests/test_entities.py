@@ -152,7 +152,7 @@ def test_the_index_merges_with_a_trace():
         ]
     )
     documents = pd.DataFrame({"item": ["d1@001", "d1@002", "d2"], "document": ["d1", "d1", "d2"]})
-    index = entities.merge(found, documents).set_index("key")
+    index = entities.merge(found, documents, study()).set_index("key")
     row = index.loc["richard"]
     assert (row["name"], row["n_mentions"], row["n_items"], row["n_documents"]) == (
         "Richard",
@@ -174,7 +174,7 @@ def test_an_attribute_that_ties_over_the_corpus_keeps_both_values():
         [(f"d{n}", "mark", "Mark", f'{{"role": "{r}"}}', 1) for n, r in enumerate(["a", "b"])]
     )
     documents = pd.DataFrame({"item": ["d0", "d1"], "document": ["d0", "d1"]})
-    row = entities.merge(found, documents).iloc[0]
+    row = entities.merge(found, documents, study()).iloc[0]
     assert json.loads(row["attributes"]) == {"role": None}
     assert json.loads(row["losing_values"]) == {"role": [["a", 1], ["b", 1]]}
 
@@ -183,7 +183,7 @@ def test_nothing_elected_is_an_empty_index():
     """A corpus without entities has an index with all columns and no rows."""
     none = table([]).astype({"elected": bool})
     documents = pd.DataFrame({"item": ["d0"], "document": ["d0"]})
-    index = entities.merge(none, documents)
+    index = entities.merge(none, documents, study())
     assert index.empty
     assert {"aliases", "conflicting", "possible_duplicates"} <= set(index)
 
@@ -471,7 +471,7 @@ def test_aliases_are_names_of_one_document():
     ]
     found = table([(item, key, key.title(), "{}", 1) for item, key in rows])
     documents = pd.DataFrame({"item": ["d1", "d2", "d3"], "document": ["d1", "d2", "d3"]})
-    index = entities.merge(found, documents).set_index("key")
+    index = entities.merge(found, documents, study()).set_index("key")
     aliases = index["aliases"].map(json.loads)
     assert aliases[["musgrove", "charles musgrove"]].tolist() == [
         ["charles musgrove"],
@@ -539,7 +539,9 @@ def test_the_index_is_the_same_in_any_order():
     found = table(rows)
     documents = pd.DataFrame({"item": found["item"], "document": found["item"].str[:2]})
     shuffled = [one.sample(frac=1, random_state=1) for one in (found, documents)]
-    pd.testing.assert_frame_equal(entities.merge(found, documents), entities.merge(*shuffled))
+    pd.testing.assert_frame_equal(
+        entities.merge(found, documents, study()), entities.merge(*shuffled, study())
+    )
 
 
 def test_intervals_draw_documents_again():

@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib import __main__ as command
 from lib import consensus, entities, exports, labelstudio, runs, spreadsheets
+from lib import study as studies
 from lib.entities import places
 from lib.errors import StudyError, VotebookError
 from lib.exports import spans, tables
@@ -218,6 +220,9 @@ def test_a_hugging_face_folder_is_as_their_documents_say(run, tmp_path):
             assert kind.startswith("list") == ("list" in one)
     labels = pyarrow.parquet.read_table(sorted(folder.glob("data/labels-*.parquet")))
     assert labels["text"].to_pylist() == list(TEXTS.values())
+    runs.write_table(run.table("entities")[:0], run.path("entities.parquet"))
+    exports.write(run, tmp_path / "out", ["huggingface"])
+    assert not list(folder.glob("data/entities*"))
 
 
 def read_conll(path):
@@ -335,3 +340,48 @@ def test_a_missing_table_names_its_notebook(run, tmp_path):
     with pytest.raises(StudyError, match="run 05_aggregate_votes first"):
         exports.write(run, tmp_path / "out", ["parquet"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_exports(run, monkeypatch, capsys):
+    """It says what it wrote, whether texts are in it, and what is missing."""
+    monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(run.folder.parent))
+    lock = yaml.safe_dump(studies.freeze(run.study), sort_keys=False)
+    (run.folder / "study.lock.yml").write_text(lock, encoding="utf-8")
+    assert command.main(["export", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "labels.parquet (4 rows" in said
+    assert "No text of a document is in them" in said
+    assert (run.folder / "export/csv/labels.csv").is_file()
+    assert command.main(["export", "run", "--format", "conll"]) == 2
+    assert "add --text" in capsys.readouterr().err
+
+
+def test_the_command_reviews_and_reads_back(run, monkeypatch, capsys):
+    """A filled list becomes corrections, once; the tasks of Label Studio need the texts."""
+    monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(run.folder.parent))
+    lock = yaml.safe_dump(studies.freeze(run.study), sort_keys=False)
+    (run.folder / "study.lock.yml").write_text(lock, encoding="utf-8")
+    answers = {(item, "mood"): {"a": "calm", "b": "angry", "c": "calm"} for item in SAID}
+    others = {(item, name): {} for item in SAID for name in FIELDS if name != "mood"}
+    votes = making.votes(run.study, {**answers, **others}).assign(weight=1.0)
+    decided = consensus.decide(votes, run.study).assign(corrected=False)
+    runs.write_table(votes, run.path("votes.parquet"))
+    runs.write_table(decided, run.path("consensus.parquet"))
+    assert command.main(["review", "run", "--n", "30"]) == 0
+    path = run.folder / "review/review.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    mine = table["field"].eq("mood") & table["item"].eq("r1")
+    table.loc[mine, ["corrected", "reason", "who"]] = ["angry", "misread", "Ann"]
+    runs.write_csv(table, path)
+    capsys.readouterr()
+    assert command.main(["review", "run", "--read", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("1 changes are new in corrections.csv")
+    assert command.main(["review", "run", "--read", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("0 changes are new in corrections.csv, 1 stood there")
+    table.loc[mine, "corrected"] = "furious"
+    runs.write_csv(table, path)
+    assert command.main(["review", "run", "--read", str(path)]) == 2
+    assert "never has the value" in capsys.readouterr().err
+    assert command.main(["review", "run", "--format", "label-studio"]) == 2
+    assert command.main(["review", "run", "--format", "label-studio", "--text"]) == 0
+    assert (run.folder / "review/tasks.json").is_file()

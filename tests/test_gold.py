@@ -72,6 +72,7 @@ def test_values_are_those_of_votes(tmp_path):
         (("r3,age,30.0", "r1,people,KAY"), 9, "people of r1 is 'Kay' on line 5 and 'KAY' here"),
         (("r3,age,30.0", "r1,people,"), 9, "people of r1 is 'King Mark' on line 4 and '' here"),
         (("r3,age,30.0", "r2,people,Kay"), 9, "people of r2 is '' on line 8 and 'Kay' here"),
+        (("r3,age,30.0", "r3,people,..."), 9, "people has the name '...', without any letter"),
         (
             ("r3,age,30.0", "r2,mood,calm"),
             9,

@@ -23,9 +23,7 @@ _TEXTS = [name for name in _COLUMNS if not name.startswith("n_") and name != "si
 MOST_LISTED = 20
 
 
-def merge(
-    entities: pd.DataFrame, documents: pd.DataFrame, study: Study | None = None
-) -> pd.DataFrame:
+def merge(entities: pd.DataFrame, documents: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The index of elected entities over the corpus, a row a field and key, most mentioned first.
 
     n_mentions counts votes in items that elected it. Attributes are what most mentions say among
@@ -38,9 +36,13 @@ def merge(
     known = documents.set_index("item")["document"]
     elected = entities[entities["elected"]]
     elected = elected.assign(document=elected["item"].map(known))
-    if "n_places" not in elected:
-        elected = elected.assign(n_places=0)
-    elected = elected.sort_values(["field", "key", "document", "item"])
+    # A name that a person added was looked for in no text.
+    n_places = elected["n_places"].fillna(0) if "n_places" in elected else 0
+    elected = (
+        elected.assign(n_places=n_places)
+        .astype({"n_places": "int64"})
+        .sort_values(["field", "key", "document", "item"])
+    )
     said = zip(*(elected[name].tolist() for name in _READ), strict=True)
     telling = _telling(study)
     rows = []
@@ -115,16 +117,15 @@ def _contradiction(values: list[tuple[Any, int, str]]) -> list:
     return [[value, sorted(where)[:MOST_LISTED]] for value, where in ranked]
 
 
-def _telling(study: Study | None) -> dict[str, set[str]]:
+def _telling(study: Study) -> dict[str, set[str]]:
     """By field the attributes of which a being has one alone: whole numbers, declared values."""
-    fields: Mapping = study.fields if study else {}
     return {
         name: {
             attribute
             for attribute, one in field.attributes.items()
             if one.type == "integer" or one.values
         }
-        for name, field in fields.items()
+        for name, field in study.fields.items()
     }
 
 

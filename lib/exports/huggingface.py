@@ -18,11 +18,14 @@ from lib.runs import Run
 def write(run: Run, folder: Path, text: bool) -> dict[str, int]:
     """README.md and data/*.parquet; gives the rows of each file.
 
-    The subsets are labels (the default), consensus and entities, each with one split, train: what
-    to hold out is for whoever trains.
+    The subsets are labels (the default), and consensus and entities where they have rows (an empty
+    split is an error to `datasets`); each has one split, train: what to hold out is for whoever
+    trains.
     """
     batches = {"labels": tables.labels(run, text)}
-    batches |= {name: tables.long(run, name) for name in tables.LONG}
+    for name in tables.LONG:
+        if pyarrow.parquet.read_metadata(run.path(f"{name}.parquet")).num_rows:
+            batches[name] = tables.long(run, name)
     counts, configs, infos = {}, [], []
     for name, found in batches.items():
         file = f"data/{name}-00000-of-00001.parquet"

@@ -102,7 +102,8 @@ def stream(batches: Iterable[pyarrow.RecordBatch], path: Path) -> int:
         pyarrow.parquet.ParquetWriter(part, first.schema, compression="zstd") as writer,
     ):
         for batch in itertools.chain([first], rest):
-            writer.write_batch(batch)
+            if batch.num_rows:  # a group without rows is an error to some readers
+                writer.write_batch(batch)
             n_rows += batch.num_rows
     return n_rows
 

@@ -123,7 +123,7 @@ def count_votes(asked):
     named = entities.elect(run.path("mentions.parquet"), run.path("votes.parquet"), run.study)
     runs.write_table(named, run.path("entities.parquet"))
     documents = run.table("documents")
-    runs.write_table(entities.merge(named, documents), run.path("index.parquet"))
+    runs.write_table(entities.merge(named, documents, run.study), run.path("index.parquet"))
     runs.write_csv(findings.review(run, decided, named), run.path("review.csv"))
     groups, policies = findings.groups(run.study), run.study.policies
     reached = verdicts.reach(decided, documents, groups, policies, run.study.k)
