@@ -5,16 +5,15 @@ Imports point downward only:
     top      __main__  commands  exchange  pipeline  report  selftest
     view     accounts  counts  findings  savings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
-             standing  queues  disks  sent  planning  audit  said  asking  push
-             submit  dispatch  repairs  check  schedule/  notify
+             standing  queues  disks  sent  planning  audit  said  asking  push  submit
+             dispatch  repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
              outlook  answers  results  dialect  votes  totals  weights  tally  averages
-             consensus
-             polls  counting  measured  agreement  alpha  inference  entities/  gold
-             prevalence  corrections
-             panelled  review  reviewed  advice  judging  verdicts  evidence  variants  flips
-             exports/  sampling  labelstudio  labels  labelling  shares  alarm  confusion  learned
-             calibration  rivals  contests  bounds  waves  decisive
+             consensus  polls  counting  measured  agreement  alpha  inference  entities/
+             gold  prevalence  corrections  panelled  review  reviewed  advice  judging
+             verdicts  evidence  variants  flips  exports/  sampling  labelstudio  labels
+             labelling  shares  alarm  confusion  learned  calibration  rivals  contests
+             bounds  waves  decisive
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets
     apart    local_api/   imports models and errors alone; reached over HTTP alone

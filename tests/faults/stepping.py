@@ -38,6 +38,7 @@ from lib import (
     dispatch,
     entities,
     estimate,
+    exports,
     findings,
     report,
     runs,
@@ -117,17 +118,21 @@ def count_votes(asked):
     tables.show(run, accounts.totals(run), "Totals")
     outcomes = run.path("outcomes") / "*.parquet"
     votes.collect(run.path("requests.parquet"), outcomes, run.study, run.folder)
-    decided = consensus.decide(run.path("votes.parquet"), run.study)
+    cast, documents = run.path("votes.parquet"), run.table("documents")
+    found = entities.elect(run.path("mentions.parquet"), cast, run.study)
+    found = entities.settle(found, documents, run.study)
+    decided = entities.listed(consensus.decide(cast, run.study), found)
     decided = findings.correct(run, decided)
     runs.write_table(decided, run.path("consensus.parquet"))
-    named = entities.elect(run.path("mentions.parquet"), run.path("votes.parquet"), run.study)
+    named = findings.correct_names(run, found, decided)
     runs.write_table(named, run.path("entities.parquet"))
-    documents = run.table("documents")
+    entities.contexts(named, documents, run.path("places.parquet"))
     runs.write_table(entities.merge(named, documents, run.study), run.path("index.parquet"))
-    runs.write_csv(findings.review(run, decided, named), run.path("review.csv"))
+    findings.write_review(run, findings.review(run, decided, named))
     groups, policies = findings.groups(run.study), run.study.policies
     reached = verdicts.reach(decided, documents, groups, policies, run.study.k)
     runs.write_table(reached, run.path("verdicts.parquet"))
+    exports.write(run, run.path("export"), ["parquet", "csv"])
     report.write(run)
     return DONE
 

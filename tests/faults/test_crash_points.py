@@ -210,7 +210,11 @@ def test_a_kill_at_any_hit_of_any_stage_leaves_whole_files(places):
     assert reader.readings == []
     for name in TABLES:
         calm, killed = (folder / f"{name}.parquet" for folder in folders)
-        assert calm.read_bytes() == killed.read_bytes(), name
+        if name == "votes":  # the batches have other names in each run
+            parts = [pd.read_parquet(path).drop(columns="batch") for path in (calm, killed)]
+            pd.testing.assert_frame_equal(*parts)
+        else:
+            assert calm.read_bytes() == killed.read_bytes(), name
     leftovers = [path.name for path in folders[1].rglob("*.part")]
     assert len(leftovers) <= sum(map(len, passed.values()))
 
