@@ -91,7 +91,8 @@ class Bar:
     def __call__(self, progress: Progress) -> None:
         """Redraw the bar."""
         text = html.escape(plain(str(progress))).replace("\n", "<br>")
-        done = f'<progress max="{self._total}" value="{progress.n_valid + progress.n_spared}"></progress> {text}'
+        n_done = progress.n_valid + progress.n_spared
+        done = f'<progress max="{self._total}" value="{n_done}"></progress> {text}'
         if self._handle is None:
             self._handle = display(HTML(done), display_id=True)
         else:

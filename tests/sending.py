@@ -32,10 +32,13 @@ def make_run(
     prompt=PROMPT,
     fields=FIELDS,
     annotators=LUNA,
-    voting=None,
     **sending,
 ):
-    """A run of a study in `folder` with what notebooks 01 and 02 write; its canary takes it all."""
+    """A run of a study in `folder` with what notebooks 01 and 02 write; its canary takes it all.
+
+    `voting` among the further words is the study's, the others are those of `sending`.
+    """
+    voting = sending.pop("voting", {})
     folder.mkdir(parents=True, exist_ok=True)
     study = {
         "title": "Guests",
@@ -44,7 +47,7 @@ def make_run(
         "fields": fields,
         "panel": "small",
         "panels": {"small": {"annotators": annotators}},
-        "voting": voting or {},
+        "voting": voting,
         "sending": {"canary": 6, **sending},
     }
     (folder / "study.yml").write_text(yaml.safe_dump(study), encoding="utf-8")

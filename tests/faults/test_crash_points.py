@@ -10,6 +10,7 @@ from pathlib import Path
 
 import judge
 import killing
+import pandas as pd
 import pytest
 import reading
 import whole
