@@ -148,6 +148,8 @@ def outlook_lines(run: "Run", progress: "Progress", max_usd: float) -> tuple[lis
         news.append(f"{len(late):,} ended batches are not downloaded; their files go from {first}")
     moving = [outlook.line(queue) for queue in held if queue.n_open]
     moving += outlook.arrival(held, shards, now) if progress.state == "waiting" else []
+    if progress.n_later:
+        moving.append(f"{progress.n_later:,} more may follow, by what these answers say")
     return [plain(line) for line in news], [plain(line) for line in moving]
 
 

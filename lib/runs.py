@@ -79,7 +79,7 @@ MADE_IN = {
     "verdicts": "06_reach_verdicts",
     "evidence": "06_reach_verdicts",
     "flips": "06_reach_verdicts",
-    "probabilities": "07_learn_from_gold",
+    "probabilities": "07_weigh_alternatives",
 }
 
 

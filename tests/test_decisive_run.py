@@ -24,6 +24,7 @@ from lib import (
     ledger,
     local_api,
     runs,
+    savings,
 )
 from lib import votes as ballots
 
@@ -172,6 +173,27 @@ def test_a_small_corpus_is_asked_in_full(study, endpoint):
     progress = sending.finish(run, at(endpoint))
     assert (progress.n_requests, progress.n_spared, progress.n_later) == (20, 0, 0)
     assert not run.path("said").exists()
+
+
+def test_what_was_saved_is_told(study, endpoint):
+    """By annotator and by item and field; replayed with all votes, nothing changes."""
+    to, run = at(endpoint), study("some", ask="decisive", pilot=4)
+    requests = run.table("requests")
+    assert set(savings.expected(run, requests)["rests_on"]) == {"a stated prior"}
+    progress = sending.finish(run, to)
+    assert set(savings.expected(run, requests)["rests_on"]) == {"the pilot"}
+    table, (decided, votes) = savings.real(run), counted(run)
+    marked = savings.marked(run, decided, votes)
+    assert table["n_spared"].sum() == progress.n_spared
+    assert table["saved_usd"].gt(0).sum() == table["n_spared"].gt(0).sum()
+    assert marked["n_spared"].sum() == progress.n_spared * len(FIELDS)
+    assert not marked["margin_low"].gt(marked["margin"] + 1e-9).any()
+    assert not savings.replayed(run, votes)["n_items"].any()
+    whole = study("some")
+    sending.finish(whole, to)
+    replay = savings.replayed(whole, counted(whole)[1])
+    assert replay["n_changed"].sum() == 0
+    assert savings.marked(whole, decided, votes) is decided
 
 
 def test_labelled_items_are_asked_in_full(study, endpoint):

@@ -72,7 +72,7 @@ def test_every_command_is_in_the_readme():
     """Each command of `--help`, with each of its options and arguments that people may use."""
     parser = command._parser()
     subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    rows = re.findall(r"^\| `(\w+)", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)", README, re.MULTILINE)
     assert set(subs.choices) <= set(rows)
     for name, sub in subs.choices.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{name}"))
@@ -120,7 +120,7 @@ def test_every_column_is_in_the_codebook(name, whole_run):
             assert pyarrow.types.is_null(field.type) or any(fit(field.type) for fit in fits), field
 
 
-@pytest.mark.parametrize("name", ["review.csv", "unanswered.csv"])
+@pytest.mark.parametrize("name", ["prevalence.csv", "review.csv", "unanswered.csv"])
 def test_every_column_of_a_csv_is_in_the_codebook(whole_run, name):
     """In its order."""
     header = whole_run.run.path(name).read_text(encoding="utf-8-sig").splitlines()[0]
@@ -157,7 +157,7 @@ def test_every_entry_of_the_lock_is_in_the_codebook(whole_run):
 
 def test_units_are_those_of_the_names():
     """A column that ends in a unit has that unit; nothing is called cost."""
-    titles = [*FILES, "review.csv", "unanswered.csv", "shards", "limits"]
+    titles = [*FILES, "prevalence.csv", "review.csv", "unanswered.csv", "shards", "limits"]
     for title in titles:
         for name, (kind, unit, meaning) in section(title).items():
             for ending, word in UNITS.items():

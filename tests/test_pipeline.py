@@ -20,7 +20,7 @@ KNOWN = {
 }
 STEMS = ["01_load_documents", "02_estimate_cost", "03_submit_batches"]
 STEMS += ["04_monitor_batches", "05_aggregate_votes", "06_reach_verdicts"]
-STEMS += ["07_learn_from_gold"]
+STEMS += ["07_weigh_alternatives"]
 
 
 def notebook(path, *cells):
