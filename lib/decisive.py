@@ -63,7 +63,7 @@ def expected(
     """What is expected to be asked of each annotator on `n_items`, and what all votes would be.
 
     The pilot's items, as many as the study says, are asked in full. Columns: annotator, n_requests,
-    n_expected, usd_all, usd_expected.
+    n_expected, all_usd, expected_usd.
     """
     sample = waves.sampled(study, pilot)
     n_pilot = min(n_items, study.voting.pilot)
@@ -77,7 +77,7 @@ def expected(
         n = n_pilot * one.repeats + (n_items - n_pilot) * n_asked
         usd = usd_of[name]
         rows.append((name, n_items * one.repeats, n, n_items * one.repeats * usd, n * usd))
-    names = ["annotator", "n_requests", "n_expected", "usd_all", "usd_expected"]
+    names = ["annotator", "n_requests", "n_expected", "all_usd", "expected_usd"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -91,7 +91,7 @@ def replay(
     """What decisive voting would have asked in a run that has all votes: a row a wave.
 
     Without a plan, it is chosen from the pilot. Columns: wave (0 is the pilot), asks, n_items (that
-    are asked), n_requests, usd, n_settled (items that need nothing more), n_unasked and usd_unasked
+    are asked), n_requests, asked_usd, n_settled (items that need nothing more), n_unasked and unasked_usd
     (on those), n_changed (items whose result differs from that with all votes: 0).
     """
     in_pilot = votes["item"].isin(set(pilot_items))
@@ -114,8 +114,8 @@ def replay(
         saved = len(over) * int(later.sum()), len(over) * usd[later].sum()
         rows.append((n, waves.described([wave]), *spent, len(over), *saved))
         left = left[~is_over]
-    names = ["wave", "asks", "n_items", "n_requests", "usd", "n_settled", "n_unasked"]
-    table = pd.DataFrame(rows, columns=[*names, "usd_unasked"])
+    names = ["wave", "asks", "n_items", "n_requests", "asked_usd", "n_settled", "n_unasked"]
+    table = pd.DataFrame(rows, columns=[*names, "unasked_usd"])
     is_changed = said.items.isin(_changed(votes, asked, study))
     return table.assign(n_changed=np.bincount(last[is_changed], minlength=len(table)))
 

@@ -12,7 +12,7 @@ from lib.runs import Run
 def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
     """By annotator, what all votes cost and what decisive ones are expected to, in any study.
 
-    Columns: annotator, n_requests, n_expected, usd_all, usd_expected, rests_on.
+    Columns: annotator, n_requests, n_expected, all_usd, expected_usd, rests_on.
     """
     usd_of = asking.prices(run.study, requests, collect.outcomes(run))
     sample, items = _pilot(run, requests), requests["item"].drop_duplicates()
@@ -34,7 +34,7 @@ def plans(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
 def sentence(run: Run, table: pd.DataFrame) -> str:
     """What the study does about votes that cannot matter, from the table of `expected`."""
     is_full = table["n_expected"].round(9).eq(table["n_requests"]).all()
-    share = 1 - table["usd_expected"].sum() / max(table["usd_all"].sum(), 1e-12)
+    share = 1 - table["expected_usd"].sum() / max(table["all_usd"].sum(), 1e-12)
     basis = f"by {table['rests_on'].iloc[0]}"
     if not asking.is_decisive(run.study):
         return f"Every vote is asked. With `ask: decisive`, {share:.0%} less is expected, {basis}."

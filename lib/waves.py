@@ -42,8 +42,8 @@ def plans(
     `usd_of` is the price of one request of each annotator; where all are free, requests count.
     `pilot` has all votes on some items; without it, items are drawn on which two models agree as
     often as PRIOR_OF_MODELS and two repeats as PRIOR_OF_REPEATS. A further wave must save
-    WORTH_OF_A_WAVE. Columns: n_waves, asks (in words), usd_per_item, n_requests_per_item,
-    share_of_usd (of all votes), is_chosen, plan.
+    WORTH_OF_A_WAVE. Columns: n_waves, asks (in words), item_usd, n_requests_per_item,
+    price_share (of all votes), is_chosen, plan.
     """
     sample = sampled(study, pilot)
     prices = _prices(study, usd_of)
@@ -56,9 +56,9 @@ def plans(
         n_requests = float(unsettled[path[:-1]] @ steps.sum(axis=1))
         share = spent / (counts[path[-1]] @ prices)
         rows.append((len(plan), described(plan), float(usd), n_requests, float(share), plan))
-    names = ["n_waves", "asks", "usd_per_item", "n_requests_per_item", "share_of_usd", "plan"]
+    names = ["n_waves", "asks", "item_usd", "n_requests_per_item", "price_share", "plan"]
     table = pd.DataFrame(rows, columns=names)
-    worth = (table["share_of_usd"] + WORTH_OF_A_WAVE * table["n_waves"]).round(9)
+    worth = (table["price_share"] + WORTH_OF_A_WAVE * table["n_waves"]).round(9)
     table.insert(5, "is_chosen", table.index == worth.idxmin())
     return table
 

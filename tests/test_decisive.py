@@ -87,7 +87,7 @@ def test_a_replay_adds_up_and_changes_nothing(run):
     table = decisive.replay(votes, study, usd_of, pilot, plan)
     n_all = len(said) * study.n_votes
     assert table["n_requests"].sum() + table["n_unasked"].sum() == n_all
-    assert table["usd"].sum() + table["usd_unasked"].sum() == pytest.approx(n_all)
+    assert table["asked_usd"].sum() + table["unasked_usd"].sum() == pytest.approx(n_all)
     assert table["n_settled"].sum() == len(said)
     assert table["n_changed"].sum() == 0
     assert table["n_requests"].iloc[0] == len(pilot) * study.n_votes
@@ -118,7 +118,7 @@ def test_the_price_of_a_plan_is_worked_by_hand():
     said["r3"][("b", 0)] = angry
     table = waves.plans(study, {"a": 1.0, "b": 2.0, "c": 4.0}, panels.table(study, said))
     assert table["n_waves"].tolist() == [1, 2]
-    assert table["usd_per_item"].tolist() == [7, 4]
+    assert table["item_usd"].tolist() == [7, 4]
     assert table["n_requests_per_item"].tolist() == [3, 2.25]
     assert table["asks"].tolist() == ["a + b + c", "a + b, then c"]
     assert table["is_chosen"].tolist() == [False, True]
@@ -129,8 +129,8 @@ def test_without_prices_requests_count():
     study = making.study()
     table = waves.plans(study, dict.fromkeys("abc", 0.0))
     assert len(table) == 2
-    assert table["usd_per_item"].eq(0).all()
-    assert table["share_of_usd"].iloc[1] == pytest.approx(table["n_requests_per_item"].iloc[1] / 3)
+    assert table["item_usd"].eq(0).all()
+    assert table["price_share"].iloc[1] == pytest.approx(table["n_requests_per_item"].iloc[1] / 3)
 
 
 def test_a_plan_survives_json():
@@ -160,7 +160,7 @@ def test_expected_is_what_a_replay_of_the_pilot_costs():
     plan = waves.choose(study, usd_of, votes)
     table = decisive.expected(study, usd_of, votes["item"].nunique(), plan, votes)
     replayed = decisive.replay(votes, study, usd_of, set(), plan)
-    assert table["usd_expected"].sum() == pytest.approx(replayed["usd"].sum())
+    assert table["expected_usd"].sum() == pytest.approx(replayed["asked_usd"].sum())
     assert table["n_expected"].sum() == pytest.approx(replayed["n_requests"].sum())
 
 
@@ -194,4 +194,4 @@ def test_real_votes_keep_every_label_for_less(name, shared):
     n_requests, usd = SAVED[name]
     assert table["n_changed"].sum() == 0
     assert table["n_unasked"].sum() / (len(items) * study.n_votes) > n_requests
-    assert table["usd_unasked"].sum() / (table["usd"] + table["usd_unasked"]).sum() > usd
+    assert table["unasked_usd"].sum() / (table["asked_usd"] + table["unasked_usd"]).sum() > usd
