@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import making
 import panels
 
-from lib import bounds, decisive, prompts, waves
+from lib import decisive, prompts
+from lib.decisive import bounds, waves
 from lib.study import Study
 
 PILOT = 50

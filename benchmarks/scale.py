@@ -36,7 +36,7 @@ CANARY, POLL_SECONDS, CHUNK = 20, 0.2, 50_000
 STEP = """
 import json, pathlib, sys, time
 import openai
-from lib import batches, dispatch, ledger, runs
+from lib import (batches, dispatch, ledger, runs)
 from lib.service import Service
 
 what, study, endpoint = json.loads(sys.argv[1])

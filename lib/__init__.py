@@ -9,11 +9,8 @@ Imports point downward only:
              dispatch  repairs  check  schedule/  notify
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
              outlook  answers  results  dialect  votes  totals  weights  tally  averages
-             consensus  polls  counting  measured  agreement  alpha  inference  entities/
-             gold  prevalence  corrections  panelled  review  reviewed  advice  judging
-             verdicts  evidence  variants  flips  exports/  sampling  labelstudio  labels
-             labelling  shares  alarm  confusion  learned  calibration  rivals  contests
-             bounds  waves  decisive
+             consensus  counting/  agreement/  inference/  entities/  gold/  corrections
+             review/  advice  verdicts/  exports/  alarm  decisive/
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets
     apart    local_api/   imports models and errors alone; reached over HTTP alone

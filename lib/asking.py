@@ -15,20 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import (
-    collect,
-    decisive,
-    estimate,
-    gold,
-    ledger,
-    lengths,
-    prompts,
-    runs,
-    said,
-    wanted,
-    waves,
-)
+from lib import collect, decisive, estimate, gold, ledger, lengths, prompts, runs, said, wanted
 from lib import study as studies
+from lib.decisive import waves
 from lib.errors import StudyError
 from lib.runs import Run
 from lib.study import Study

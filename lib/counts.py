@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import counting, measured, polls, runs, weights, yamls
+from lib import counting, runs, weights, yamls
+from lib.counting import measured, polls
 from lib.errors import StudyError
 
 MOST_SHOWN = 10

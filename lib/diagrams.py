@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lib import calibration as calibrated
-from lib import charts, shares
-from lib import confusion as confused
+from lib import charts
+from lib.gold import calibration as calibrated
+from lib.gold import confusion as confused
+from lib.gold import shares
 from lib.runs import Run
 
 MOST_FIELDS = 6

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def sample_gold(given: argparse.Namespace) -> int:
     """Draw a random sample for people to label, or read back what they have labelled."""
-    from lib import labelling, runs, yamls
+    from lib import runs, yamls
+    from lib.gold import labelling
 
     run = runs.find(given.run)
     if given.read:
@@ -40,7 +41,7 @@ def _take_in(file: str, run: "Run") -> int:
     """Put the labels of a filled file into gold.csv, and say what is left."""
     from pathlib import Path
 
-    from lib import labelling
+    from lib.gold import labelling
 
     found, fresh = labelling.take_in(run, Path(file))
     n_places = len(found.table.drop_duplicates(["item", "field"]))

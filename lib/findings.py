@@ -12,20 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import (
-    consensus,
-    corrections,
-    entities,
-    gold,
-    labelling,
-    panelled,
-    policies,
-    reviewed,
-    runs,
-    yamls,
-)
+from lib import consensus, corrections, entities, gold, policies, runs, yamls
 from lib import review as reviewing
 from lib.errors import StudyError
+from lib.gold import labelling
+from lib.review import panelled, reviewed
 from lib.runs import Run
 from lib.study import Study
 

@@ -5,7 +5,8 @@ Only reads. What is expected rests on the pilot where its answers are in, else o
 
 import pandas as pd
 
-from lib import asking, bounds, collect, decisive, said, waves
+from lib import asking, collect, decisive, said
+from lib.decisive import bounds, waves
 from lib.runs import Run
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import alpha
+from lib.agreement import alpha
 
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: four observers, 12
 # units, missing data. One column a value from 1 to 5, one row a unit; the last has a lone vote.

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import bounds, consensus
+from lib import consensus
+from lib.decisive import bounds
 
 # Beyond what was said: a name and a text that are new, and every name at once.
 LISTS = [*panels.NAMES, '["guinevere"]', '["arthur", "guinevere", "merlin"]']

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import calibration, consensus
+from lib import consensus
+from lib.gold import calibration
 
 STUDY = making.study({"mood": making.field()})
 

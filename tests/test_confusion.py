@@ -5,7 +5,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import confusion, consensus
+from lib import consensus
+from lib.gold import confusion
 
 FIELDS = {
     "relevant": making.field("boolean"),

@@ -7,7 +7,8 @@ import panels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import bounds, consensus
+from lib import consensus
+from lib.decisive import bounds
 from lib.entities import overlaps, places
 
 LISTS = ["[]", '["arthur"]', '["king arthur"]', '["arthur", "king arthur"]']

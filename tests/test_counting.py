@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import counting, polls, weights
+from lib import counting, weights
+from lib.counting import polls
 from lib.errors import StudyError
 
 ROWS = st.lists(

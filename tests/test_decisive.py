@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import bounds, consensus, decisive, prompts, waves
+from lib import consensus, decisive, prompts
+from lib.decisive import bounds, waves
 
 RESULT = ["item", "field", "status", "value", "candidates"]
 

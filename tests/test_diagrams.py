@@ -5,7 +5,8 @@ import making
 import pandas as pd
 import pytest
 
-from lib import calibration, confusion, consensus, diagrams, sampling, shares
+from lib import consensus, diagrams
+from lib.gold import calibration, confusion, sampling, shares
 from lib.runs import Run
 
 STUDY = making.study({"relevant": making.field("boolean"), "mood": making.field(when="relevant")})

@@ -3,7 +3,8 @@
 import making
 import pandas as pd
 
-from lib import consensus, evidence, policies, verdicts, votes
+from lib import consensus, policies, verdicts, votes
+from lib.verdicts import evidence
 
 FIELDS = {
     "relevant": making.field("boolean"),

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import __main__ as command
-from lib import consensus, entities, exports, labelstudio, runs, spreadsheets
+from lib import consensus, entities, exports, runs, spreadsheets
 from lib import study as studies
 from lib.entities import places
 from lib.errors import StudyError, VotebookError
 from lib.exports import spans, tables
 from lib.exports.spans import Span
+from lib.gold import labelstudio
 from lib.runs import Run
 
 FIELDS = {

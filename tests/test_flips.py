@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import consensus, flips, policies, verdicts
+from lib import consensus, policies, verdicts
 from lib.errors import AccountingError
+from lib.verdicts import flips
 
 FIELDS = {
     "relevant": making.field("boolean"),

@@ -26,7 +26,7 @@ keyring.set_keyring(Memory())
 keyring.set_password("votebook", "groq", " KEY\\n")
 """.replace("KEY", KEY)
 ASK = """
-from lib import keys, services
+from lib import (keys, services)
 try:
     found = keys.key(services.find(%r))
     print("found", found[:3], len(found))

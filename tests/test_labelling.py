@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from lib import __main__ as command
-from lib import commands, consensus, gold, labelling, runs, sampling
+from lib import commands, consensus, gold, runs
 from lib.errors import StudyError
+from lib.gold import labelling, sampling
 from lib.runs import Run
 
 FIELDS = {

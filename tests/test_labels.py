@@ -6,8 +6,9 @@ import making
 import pandas as pd
 import pytest
 
-from lib import gold, labels, labelstudio
+from lib import gold
 from lib.errors import StudyError
+from lib.gold import labels, labelstudio
 
 FIELDS = {
     "relevant": making.field("boolean"),

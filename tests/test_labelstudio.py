@@ -7,8 +7,8 @@ import making
 import pandas as pd
 import pytest
 
-from lib import labelstudio
 from lib.errors import StudyError
+from lib.gold import labelstudio
 
 FIELDS = making.study(
     {

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import confusion, consensus, learned
+from lib import consensus
+from lib.gold import confusion, learned
 
 WORDS = ["calm", "angry", "mixed"]
 STUDY = making.study({"mood": making.field()})

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import counting, gold, measured, polls
+from lib import counting, gold
+from lib.counting import measured, polls
 
 LABELS = {"": ["x", "y"]}
 VOTES = pd.DataFrame(

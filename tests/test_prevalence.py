@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import prevalence
+from lib.gold import prevalence
 
 
 def test_by_hand():

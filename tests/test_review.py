@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import consensus, corrections, entities, labelstudio, panelled, review, reviewed, runs
+from lib import consensus, corrections, entities, review, runs
 from lib.errors import StudyError
+from lib.gold import labelstudio
+from lib.review import panelled, reviewed
 
 FIELDS = {
     "relevant": making.field("boolean"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import consensus, inference, rivals
+from lib import consensus, inference
+from lib.inference import rivals
 
 FIELDS = {
     "relevant": making.field("boolean"),

@@ -236,7 +236,7 @@ def test_broken_stream_leaves_the_old_file(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from lib import runs
+from lib import (runs)
 with runs.replacing(Path(sys.argv[1])) as part, part.open("wb") as file:
     file.write(b"new" * 100_000)
     file.flush()

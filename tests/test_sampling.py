@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import runs, sampling
+from lib import runs
 from lib.errors import StudyError
+from lib.gold import sampling
 
 ITEMS = [f"r{n:03}" for n in range(60)]
 NOW = datetime.datetime(2026, 11, 22, 21, 0, tzinfo=datetime.UTC)

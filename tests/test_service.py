@@ -201,7 +201,7 @@ EXCHANGE = """
 import logging, pathlib, sys
 if sys.argv[3]:
     logging.basicConfig(level=logging.DEBUG)
-from lib import service
+from lib import (service)
 to = service.connect(sys.argv[1])
 for call in (service.batches, lambda to: [service.upload(to, pathlib.Path(sys.argv[2]), "s")]):
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import sampling, shares
+from lib.gold import sampling, shares
 
 FIELDS = {
     "relevant": making.field("boolean"),

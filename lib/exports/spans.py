@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from lib import panelled, runs
+from lib import runs
 from lib.entities import places
 from lib.errors import VotebookError
+from lib.review import panelled
 from lib.runs import Run
 
 if TYPE_CHECKING:

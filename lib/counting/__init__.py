@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from lib import averages, polls, runs, tally, weights, yamls
+from lib import averages, runs, tally, weights, yamls
+from lib.counting import polls
 from lib.errors import StudyError
 
 MOST_RUNS = 40  # more have no common whole unit within 64 bits

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import clock, gold, labels, labelstudio, runs, sampling
+from lib import clock, gold, runs
 from lib.errors import StudyError
 from lib.fields import Field
+from lib.gold import labels, labelstudio, sampling
 from lib.runs import Run
 
 FOLDER = "labelling"

@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from lib import bounds, weights
+from lib import weights
+from lib.decisive import bounds
 from lib.fields import Field
 from lib.study import Study
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import alpha
 from lib import votes as ballots
+from lib.agreement import alpha
 from lib.fields import Field
 from lib.study import Study
 

@@ -25,7 +25,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from lib import consensus, contests, weights
+from lib import consensus, weights
+from lib.decisive import contests
 from lib.fields import Field
 from lib.study import Study
 

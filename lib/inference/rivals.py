@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import agreement, confusion, gold, inference, learned
+from lib import agreement, gold, inference
+from lib.gold import confusion, learned
 from lib.study import Study
 
 VOTE = "vote"

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lib import clock, corrections, gold, labelstudio, panelled, yamls
+from lib import clock, corrections, gold, yamls
 from lib import votes as ballots
 from lib.errors import StudyError
 from lib.fields import Field
+from lib.gold import labelstudio
+from lib.review import panelled
 from lib.study import Study
 
 Known = Mapping[tuple[str, str], str]

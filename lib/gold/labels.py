@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from lib import gold, labelstudio, spreadsheets, yamls
+from lib import gold, spreadsheets, yamls
 from lib import votes as ballots
 from lib.errors import StudyError
 from lib.fields import Field
+from lib.gold import labelstudio
 from lib.study import Study
 
 NONE = "-"  # written in a sheet where an item has no name

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from lib import judging, verdicts
+from lib import verdicts
 from lib.policies import Policy
 from lib.study import Study
+from lib.verdicts import judging
 
 COLUMNS = ["policy", "k", "group", "condition", "item", "date", "field", "value", "status", "share"]
 COLUMNS += ["votes_for", "votes_against", "abstentions", "corrected", "simulated"]

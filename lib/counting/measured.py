@@ -13,8 +13,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from lib import agreement, alpha, gold, inference, polls, tally
+from lib import agreement, gold, inference, tally
 from lib import votes as ballots
+from lib.agreement import alpha
+from lib.counting import polls
 from lib.errors import StudyError
 
 PANEL, BETWEEN = "panel", "between models"

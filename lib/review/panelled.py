@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from lib import labelstudio
 from lib.entities import places
 from lib.fields import Field
-from lib.labelstudio import Mark
+from lib.gold import labelstudio
+from lib.gold.labelstudio import Mark
 
 REASON = "_reason"  # the name of the box there; a field's name begins with a letter
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import gold, prevalence
+from lib import gold
 from lib.fields import Field
-from lib.prevalence import NOTHING, Share
+from lib.gold import prevalence
+from lib.gold.prevalence import NOTHING, Share
 from lib.study import Study
 
 COLUMNS = ["field", "value", "by", "n_items", "share", "low", "high"]

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import judging, variants, verdicts, weights
+from lib import verdicts, weights
 from lib.fields import Field
 from lib.policies import Policy
 from lib.study import Study
+from lib.verdicts import judging, variants
 
 COLUMNS = ["policy", "k", "group", "verdict", "new_verdict", "item", "field", "annotator"]
 COLUMNS += ["repeat", "model", "value", "new_value", "simulated"]

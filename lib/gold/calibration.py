@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib import confusion, gold, learned
+from lib import gold
+from lib.gold import confusion, learned
 from lib.study import Study
 
 LEAST_GOLD = 100

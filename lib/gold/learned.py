@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from lib import confusion, consensus, gold
+from lib import consensus, gold
+from lib.gold import confusion
 from lib.study import Study
 
 N_FOLDS = 5

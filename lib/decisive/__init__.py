@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping, Set
 import numpy as np
 import pandas as pd
 
-from lib import bounds, consensus, waves, weights
+from lib import consensus, weights
+from lib.decisive import bounds, waves
 from lib.study import Study
 
 _RESULT = ["status", "value", "candidates"]

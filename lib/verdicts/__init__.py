@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import judging, policies, yamls
+from lib import policies, yamls
 from lib.policies import Policy
+from lib.verdicts import judging
 
 COLUMNS = ["policy", "k", "group", "verdict", "points", "decided_by", "coverage", "n_items"]
 COLUMNS += ["n_decided", "n_counted", "n_corrected", "evidence", "simulated"]
