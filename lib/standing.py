@@ -20,7 +20,8 @@ from lib.service import Service
 
 _FACT = "standing"
 _PLANNERS = ("answers", "brake", "pacing", "planning", "queues", "shards", "submit", "wanted")
-_PLANNERS += ("asking", "bounds", "consensus", "decisive", "votes", "waves", "weights")
+_PLANNERS += ("asking", "consensus", "said", "tally", "votes", "weights", "decisive/__init__")
+_PLANNERS += ("decisive/bounds", "decisive/contests", "decisive/waves")
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,9 @@ def _held(book: sqlite3.Connection) -> dict[str, Any] | None:
 
 def _facts(run: Run, book: sqlite3.Connection) -> str:
     """A digest of what is asked, what is answered, and where every shard is."""
-    # Items with labels are asked in full.
-    given = (run.path("requests.parquet"), Path(run.study.folder) / "gold.csv")
+    given = [run.path("requests.parquet")]
+    if run.study.voting.ask == "decisive":  # items with labels are asked in full
+        given.append(Path(run.study.folder) / "gold.csv")
     return studies.digest(
         [
             _stamps([path for path in given if path.is_file()]),
@@ -200,7 +202,7 @@ def models_of(run: Run) -> set[str]:
 
 def _code() -> list[tuple[str, int, int]]:
     """Stamps of the modules that plan: another version of them may plan otherwise."""
-    return _stamps([Path(__file__).with_name(f"{name}.py") for name in _PLANNERS])
+    return _stamps([Path(__file__).parent / f"{name}.py" for name in _PLANNERS])
 
 
 def _stamps(paths: list[Path]) -> list[tuple[str, int, int]]:

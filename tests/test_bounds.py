@@ -45,7 +45,7 @@ def halves(draw, n_open=(0, 3)):
     return study, said
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(halves())
 def test_settled_is_what_no_completion_changes(half):
     """An item is settled exactly if all its completions, tried one by one, have one result; the
@@ -66,7 +66,7 @@ def test_settled_is_what_no_completion_changes(half):
                 assert low[name] == pytest.approx(margin, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(halves(), st.randoms())
 def test_order_and_names_of_annotators_do_not_matter(half, random):
     """Shuffled rows settle the same, and so does a panel whose annotators have other names."""

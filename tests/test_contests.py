@@ -52,7 +52,7 @@ def halves(draw, names):
     return study, said, {f"{n:04}": one for n, one in enumerate(every)}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(halves(["people"]))
 def test_names_of_one_field_are_settled_exactly(half):
     """Where "Arthur" is never without "King Arthur", an item is settled exactly if each completion
@@ -64,7 +64,7 @@ def test_names_of_one_field_are_settled_exactly(half):
     assert bool(found) == (bool(said) and len(set(results.values())) == 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(halves(["people", "places"]))
 def test_names_of_two_fields_are_settled_safely(half):
     """A settled item has the same names in each of its fields, whatever is still said."""

@@ -206,7 +206,7 @@ ALL = [
 ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=6)
 @given(st.permutations(ALL))
 def test_the_order_of_corrections_does_not_matter(tmp_path_factory, lines):
     """And twice is once."""

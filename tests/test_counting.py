@@ -204,7 +204,7 @@ def test_second_votes_and_labels_are_told():
     assert polls.labels(votes)["n_votes"].tolist() == [2, 1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(ROWS, st.data())
 def test_order_and_names_change_nothing(rows, data):
     """Shuffled rows, renamed workers: the same table."""
@@ -216,7 +216,7 @@ def test_order_and_names_change_nothing(rows, data):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(
         st.tuples(

@@ -18,7 +18,7 @@ RESULT = ["item", "field", "status", "value", "candidates"]
 @st.composite
 def runs(draw):
     """A study, what every slot would say on some items, a plan in any order, and a pilot."""
-    study = draw(panels.studies(max_slots=5))
+    study = draw(panels.studies(max_slots=4))
     slots, known = panels.slots(study), panels.answers(study)
     items = [f"r{n}" for n in range(draw(st.integers(1, 3)))]
     some = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
@@ -47,7 +47,7 @@ def same(votes, others, study):
     return one.fillna("-").equals(other.fillna("-")) and keys[0] == keys[1]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(runs(), st.randoms())
 def test_the_loop_ends_asks_once_and_changes_nothing(run, random):
     """Whatever the plan, and in whatever order answers arrive: asking what is due until nothing is
@@ -78,7 +78,7 @@ def test_the_loop_ends_asks_once_and_changes_nothing(run, random):
     assert same(every, spared, study)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=4)
 @given(runs())
 def test_a_replay_adds_up_and_changes_nothing(run):
     """Requests asked and not asked are all requests, and no item has another result."""

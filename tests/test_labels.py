@@ -119,7 +119,6 @@ def test_guarded_cells_are_unguarded(tmp_path):
         ((WIDE, "item,field,value\nr1,moood,calm\n"), 2, "no field 'moood'. Did you mean"),
         ((WIDE, "item,field,value\nr1,mood,calm\nr1,mood,angry\n"), 2, "2 values: calm, angry."),
         ((WIDE, "item,field,value\nr1,people,\nr1,people,Kay\n"), 2, "an empty name beside others"),
-        (("A third", "A third" + "x" * 200_000), 7, "field larger than field limit"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_with_their_line(tmp_path, change, line, words):

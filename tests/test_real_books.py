@@ -114,9 +114,9 @@ def test_the_index_joins_books(run):
 
 
 def test_the_report_is_complete(run):
-    """Six pages and the page that leads to them."""
+    """Seven pages and the page that leads to them."""
     assert run.path("report.html").is_file()
-    assert len(list(run.path("html").glob("*.html"))) == 6
+    assert len(list(run.path("html").glob("*.html"))) == 7
     page = run.path("report.html").read_text(encoding="utf-8")
     assert "simulated" in page
     assert "http" not in page.replace("http-equiv", "")

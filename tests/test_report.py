@@ -156,9 +156,9 @@ def written(whole_run):
     return {"report.html": (folder / "report.html").read_text(encoding="utf-8"), **found}
 
 
-def test_pages_of_a_run_are_seven(written):
+def test_pages_of_a_run_are_eight(written):
     """A page for each notebook and the one that leads to them, which has every link."""
-    assert len(written) == 7
+    assert len(written) == 8
     for name in set(written) - {"report.html"}:
         assert f'href="html/{name}"' in written["report.html"]
 

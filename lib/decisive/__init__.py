@@ -92,7 +92,7 @@ def replay(
     """What decisive voting would have asked in a run that has all votes: a row a wave.
 
     Without a plan, it is chosen from the pilot. Columns: wave (0 is the pilot), asks, n_items (that
-    are asked), n_requests, asked_usd, n_settled (items that need nothing more), n_unasked and unasked_usd
+    are asked), n_requests, asked_usd, n_settled (items that need no more), n_unasked, unasked_usd
     (on those), n_changed (items whose result differs from that with all votes: 0).
     """
     in_pilot = votes["item"].isin(set(pilot_items))

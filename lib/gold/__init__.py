@@ -24,6 +24,7 @@ COLUMNS = ["item", "field", "value"]
 _ACCURACY = ["who", "model", "field", "n_gold", "n", "n_right", "accuracy", "low", "high"]
 _ACCURACY += ["n_effective", "n_common", "n_right_common", "accuracy_common", "n_effective_common"]
 ENOUGH = 100
+_LONGEST_CELL = 10_000_000  # sheets for people carry whole texts
 _Z95 = 1.959963984540054
 
 
@@ -143,6 +144,7 @@ def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]
 
     Raises StudyError for a missing column, a row of another length and what is no CSV at all.
     """
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(io.StringIO(yamls.text(path), newline=""), strict=True)
     header, before = None, 0
     try:

@@ -326,15 +326,25 @@ def different(case):
 
 
 def results(run):
-    """What a run has found: answers by key and model, and the bytes of tables made of them."""
+    """What a run has found: answers by key and model, and the bytes of tables made of them.
+
+    Votes name the batches that answered, which have other names in each run: the rest is compared.
+    """
     outcomes = read_outcomes(run)
     valid = outcomes[outcomes["outcome"].eq("valid")]
     found = {f"{key} {model}": said for key, model, said in valid[_RESULT].to_numpy()}
     for name in ("votes", "mentions", "consensus", "entities", "index", "verdicts"):
         path = run.path(f"{name}.parquet")
         if path.is_file():
-            found[path.name] = path.read_bytes()
+            found[path.name] = table_bytes(path)
     return found
+
+
+def table_bytes(path):
+    """What a table says, as bytes, but for the names of batches."""
+    if path.name != "votes.parquet":
+        return path.read_bytes()
+    return pd.read_parquet(path).drop(columns="batch").to_json(orient="values").encode()
 
 
 _RESULT = ["key", "model", "content"]

@@ -32,9 +32,12 @@ import toktok  # noqa: F401
 
 from lib import (
     accounts,
+    alarm,
+    asking,
     clock,
     consensus,
     corpus,
+    corrections,
     dispatch,
     entities,
     estimate,
@@ -42,6 +45,7 @@ from lib import (
     findings,
     report,
     runs,
+    savings,
     tables,
     verdicts,
     votes,
@@ -56,6 +60,7 @@ for name in ("audit", "disks", "planning", "submit"):
 importlib.import_module("httpcore2")
 
 DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
+BEGAN = []  # when the command of this child began, after what it waited for
 SPEED = 300  # 120 seconds of grace are 0.4 here, and a pause of an hour is 12
 BEGAN_AT = time.time()
 
@@ -117,17 +122,20 @@ def count_votes(asked):
     run = runs.open_run(asked["study"])
     tables.show(run, accounts.totals(run), "Totals")
     outcomes = run.path("outcomes") / "*.parquet"
-    votes.collect(run.path("requests.parquet"), outcomes, run.study, run.folder)
-    cast, documents = run.path("votes.parquet"), run.table("documents")
+    spared = asking.spared(run)
+    votes.collect(run.path("requests.parquet"), outcomes, run.study, run.folder, spared)
+    cast, documents, ballots = run.path("votes.parquet"), run.table("documents"), run.table("votes")
     found = entities.elect(run.path("mentions.parquet"), cast, run.study)
-    found = entities.settle(found, documents, run.study)
-    decided = entities.listed(consensus.decide(cast, run.study), found)
-    decided = findings.correct(run, decided)
+    found = entities.settle(alarm.raised_names(cast, found, run.study), documents, run.study)
+    counted = alarm.raised(cast, consensus.decide(cast, run.study), run.study)
+    counted = findings.correct(run, entities.listed(counted, found))
+    decided = savings.marked(run, counted, ballots)
     runs.write_table(decided, run.path("consensus.parquet"))
     named = findings.correct_names(run, found, decided)
     runs.write_table(named, run.path("entities.parquet"))
     entities.contexts(named, documents, run.path("places.parquet"))
-    runs.write_table(entities.merge(named, documents, run.study), run.path("index.parquet"))
+    index = corrections.flagged(entities.merge(named, documents, run.study), named)
+    runs.write_table(index, run.path("index.parquet"))
     findings.write_review(run, findings.review(run, decided, named))
     groups, policies = findings.groups(run.study), run.study.policies
     reached = verdicts.reach(decided, documents, groups, policies, run.study.k)
@@ -175,6 +183,7 @@ def begin(asked, said):
     while asked.get("after") and not Path(asked["after"]).exists():
         time.sleep(0.002)
     time.sleep(asked.get("wait", 0.0))
+    BEGAN.append(time.monotonic())
     try:
         with clock.running(fast_clock()):
             return WORK[asked["do"]](asked)
@@ -192,7 +201,7 @@ def fork(asked):
         code = 1
         try:
             code = begin(asked, said)
-            print(json.dumps(runs.passed))
+            print(json.dumps([*BEGAN, runs.passed]))
             sys.stdout.flush()
         except BaseException:  # noqa: BLE001 - told, and the child ends
             sys.excepthook(*sys.exc_info())
@@ -225,9 +234,11 @@ def end_of(child, code, usage, now):
     with said:
         said.seek(0)
         lines = said.read().splitlines()
-    passed = json.loads(lines.pop()) if lines and lines[-1].startswith("[") else []
+    began, passed = json.loads(lines.pop()) if lines and lines[-1].startswith("[") else (now, [])
     return {
         "code": code,
+        "began": began,
+        "ended": now,
         "seconds": now - began_at,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "said": "\n".join(lines),

@@ -98,17 +98,17 @@ def test_another_answer_than_in_an_undisturbed_run(case):
     """I6: the content of an answer differs; then a table made of them."""
     other = dict.fromkeys(case.results, "{}")
     assert broken(case, results=other) == {"I6"}
-    case.run.path("votes.parquet").write_bytes(b"one")
-    assert broken(case, results={**case.results, "votes.parquet": b"other"}) == {"I6"}
+    case.run.path("index.parquet").write_bytes(b"one")
+    assert broken(case, results={**case.results, "index.parquet": b"other"}) == {"I6"}
 
 
 def test_a_batch_and_a_file_that_nobody_knows(case):
     """I8: orphans."""
-    batch = {**next(iter(case.seen.batches.values())), "id": "batch_x"}
-    file = {"id": "file-x", "purpose": "batch"}
-    seen = seen_with(case, batches={**case.seen.batches, "batch_x": batch})
+    batch = {**next(iter(case.seen.batches.values())), "id": "batch_nobody_knows"}
+    file = {"id": "file-nobody-knows", "purpose": "batch"}
+    seen = seen_with(case, batches={**case.seen.batches, "batch_nobody_knows": batch})
     assert broken(case, seen=seen) == {"I8"}
-    seen = seen_with(case, files={**case.seen.files, "file-x": file})
+    seen = seen_with(case, files={**case.seen.files, "file-nobody-knows": file})
     assert broken(case, seen=seen) == {"I8"}
 
 
