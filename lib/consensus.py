@@ -127,13 +127,22 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     """Every entity key that a vote names: item, field, key, share, n_votes, quorum, elected,
-    simulated.
+    simulated, applies.
 
     Elected when the weight that names it reaches the field's threshold of the weight that answered,
-    empty lists included, and the item has its quorum.
+    empty lists included, the item has its quorum, and the field applies to it.
     """
     with _tables(votes, study) as base:
-        return base.execute(_BALLOTS + _ELECTED).df()
+        table = base.execute(_BALLOTS + _ELECTED).df()
+    lists = {name: one for name, one in study.fields.items() if one.type == "entities"}
+    when = {name: one.when for name, one in lists.items() if one.when}
+    applies = ~table["field"].isin(list(when))
+    if when:
+        conditions = {name: study.fields[name] for name in when.values()}
+        said = decide(votes, study.model_copy(update={"fields": conditions}))
+        true = pd.MultiIndex.from_frame(said.loc[said["value"].eq("true"), ["item", "field"]])
+        applies |= pd.MultiIndex.from_arrays([table["item"], table["field"].map(when)]).isin(true)
+    return table.assign(elected=table["elected"] & applies, applies=applies)
 
 
 def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:

@@ -166,8 +166,11 @@ def take_in(run: Run, path: Path) -> reviewed.Reviewed:
     found = reviewed.read(path, run.study, texts(run), known)
     if len(found.changes):
         both = [*before.to_dict("records"), *found.changes.to_dict("records")]
-        decided = consensus.decide(run.path("votes.parquet"), run.study)
-        corrections.apply(decided, corrections.table(both), run.study)
+        cast, study = run.path("votes.parquet"), run.study
+        named = entities.elect(run.path("mentions.parquet"), cast, study)
+        named = entities.settle(named, run.path("documents.parquet"), study)
+        decided = entities.listed(consensus.decide(cast, study), named)
+        corrections.apply(decided, corrections.table(both), study)
         corrections.append(Path(run.study.folder) / "corrections.csv", found.changes)
     return found
 

@@ -20,7 +20,7 @@ from lib.runs import Run
 ALERT = "#D55E00"
 MOST_ROWS = 100
 MOST_CHARS = 1000
-_SHARES = ("share", "accuracy", "coverage", "margin", "low", "high")
+_SHARES = ("share", "accuracy", "coverage", "margin", "low", "high", "probability")
 _NOT_SHARES = {"alpha", "f1", "kappa"}  # whose low and high are no shares either
 # What a terminal obeys: colors, cursor movements, links.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])")
@@ -69,7 +69,7 @@ def cell(name: str, value: object) -> str:
         return plain(str(value))
     if "_usd" in name:
         return _usd(value)
-    if name in _SHARES or name.endswith("_share"):
+    if name in _SHARES or name.endswith(("_share", "_probability")):
         return f"{value:.1%}".replace("%", " %")
     if float(value).is_integer():
         return f"{int(value):,}"

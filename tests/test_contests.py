@@ -1,18 +1,22 @@
 """Contests: names that compete, against every completion and what becomes of the names there."""
 
 import itertools
+import json
 
 import making
+import pandas as pd
 import panels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import consensus
+from lib import consensus, decisive, entities
 from lib.decisive import bounds
 from lib.entities import overlaps, places
 
 LISTS = ["[]", '["arthur"]', '["king arthur"]', '["arthur", "king arthur"]']
 MORE = ["[]", '["arthur", "new"]', '["king arthur"]', '["arthur", "king arthur", "new"]']
+WORDS = ["king", "arthur", "old", "of", "wales"]
+NESTED = ["arthur", "king", "king arthur", "old king", "king arthur of wales", "wales"]
 TEXT = "King Arthur came. King Arthur spoke to the new king."
 
 
@@ -92,3 +96,57 @@ def test_equal_shares_are_careful_where_the_longer_name_wins():
     one, both = ({"people": (value, None)} for value in ('["king arthur"]', LISTS[3]))
     said = {(name, 0): both if name in "abc" else one for name in "abcde"}
     assert bounds.settled(panels.table(study, {"x": said}), study) == {"x"}
+
+
+@st.composite
+def corpora(draw):
+    """A study of names, perhaps with a condition; what all slots say on items; and their texts."""
+    names = ["people", "places"][: draw(st.integers(1, 2))]
+    threshold, when = st.sampled_from([None, 0.2, 0.5, 0.75]), draw(st.sampled_from([None, "seen"]))
+    fields = {name: making.field("entities", threshold=draw(threshold)) for name in names}
+    fields[names[-1]]["when"] = when
+    seen = {"seen": making.field("boolean", prefer=draw(st.sampled_from([None, "false"])))}
+    study = draw(panels.studies(fields | (seen if when else {}), max_slots=6))
+    lists = st.lists(st.sampled_from(NESTED), max_size=4, unique=True).map(sorted).map(json.dumps)
+    said, texts = {}, {}
+    for item in ["r0", "r1", "r2", "r3"]:
+        some = [dict.fromkeys(study.fields, (None, "refused"))]
+        for _ in range(draw(st.integers(1, 3))):
+            answer = {name: (draw(lists), None) for name in names}
+            if when:
+                answer["seen"] = draw(st.sampled_from(["true", "false"])), None
+                if answer["seen"][0] == "false":
+                    answer[names[-1]] = None, "not_applicable"
+            some.append(answer)
+        said[item] = {slot: draw(st.sampled_from(some)) for slot in panels.slots(study)}
+        texts[item] = " ".join(draw(st.lists(st.sampled_from(WORDS), max_size=10)))
+    order = draw(st.permutations(panels.slots(study)))
+    return study, said, texts, order[: draw(st.integers(1, len(order)))]
+
+
+def ends(votes, study, documents):
+    """What is decided, with lists after overlaps, and the names that stay."""
+    named = entities.settle(entities.voted(votes, study), documents, study)
+    table = entities.listed(consensus.decide(votes, study), named)
+    stays = named.loc[named["elected"], ["item", "field", "key", "also_in"]].fillna("")
+    result = table[["item", "field", "status", "value", "candidates"]].fillna("")
+    return result.to_numpy().tolist(), stays.to_numpy().tolist()
+
+
+@settings(deadline=None, max_examples=8)
+@given(corpora())
+def test_settled_lists_are_those_of_all_votes_in_real_texts(corpus):
+    """Names that hold each other, in texts that hold them or do not, perhaps in a field that does
+    not apply: where items are settled, the lists after overlaps are those of all votes.
+    """
+    study, said, texts, known = corpus
+    rows = [(item, item, 0, text) for item, text in texts.items()]
+    documents = pd.DataFrame(rows, columns=["item", "document", "start", "text"])
+    partly = {item: {slot: one[slot] for slot in known} for item, one in said.items()}
+    settled = bounds.settled(panels.table(study, partly), study)
+    every = panels.table(study, said)
+    _, items, _ = bounds.places(every, study)
+    in_time = [slot in known for slot in panels.slots(study)]
+    asked = pd.DataFrame([in_time if item in settled else [True] * len(in_time) for item in items])
+    spared = decisive.without(every, asked.to_numpy(bool), study)
+    assert ends(every, study, documents) == ends(spared, study, documents)

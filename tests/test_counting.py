@@ -1,6 +1,7 @@
 """Counting votes from anywhere: labels, weights, runs of a model, fields; and real crowds."""
 
 import json
+from fractions import Fraction
 
 import pandas as pd
 import pytest
@@ -214,6 +215,30 @@ def test_order_and_names_change_nothing(rows, data):
     pd.testing.assert_frame_equal(
         counting.count(votes, ["x", "y"]), counting.count(other, ["x", "y"])
     )
+
+
+@settings(deadline=None, max_examples=10)
+@given(ROWS, st.sampled_from([1.0, 2.0, 0.75]), st.sampled_from([0.0, 0.25, 0.5]))
+def test_counts_are_those_of_a_count_in_fractions(rows, weight, quorum):
+    """Models m (workers a and b) and n (c and d, another weight), counted anew vote by vote."""
+    votes = table(rows).assign(model=["m" if one in "ab" else "n" for _, one, _ in rows])
+    heavy = {"m": Fraction(weight), "n": Fraction(1)}
+    given_of = {name: float(heavy[name]) for name in votes["model"].unique()}
+    runs = votes.groupby("model")["worker"].nunique()
+    for row in counting.count(votes, ["x", "y"], given_of, quorum).to_dict("records"):
+        mine = votes[votes["item"].eq(row["item"])]
+        planned = sum(heavy[model] / int(runs[model]) for model in mine["model"])
+        said = mine[mine["label"].isin(["x", "y"])]
+        n_said, tally = said["model"].value_counts(), {"x": Fraction(), "y": Fraction()}
+        for label, model in zip(said["label"], said["model"], strict=True):
+            tally[label] += heavy[model] / int(n_said[model])
+        answered, leader = sum(tally.values()), max(tally, key=tally.get)
+        status = "tie" if tally["x"] == tally["y"] else "decided"
+        status = status if answered > Fraction(quorum) * planned else "no_quorum"
+        assert row["status"] == status
+        assert (row["value"] == leader) == (status == "decided")
+        weighed = float(answered), float(planned)
+        assert (row["weight_answered"], row["weight_planned"]) == pytest.approx(weighed)
 
 
 @settings(deadline=None, max_examples=12)

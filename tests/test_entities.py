@@ -694,3 +694,22 @@ def test_the_threshold_of_a_real_crowd(crowd):
     assert f1["best on all gold"] == pytest.approx(0.7533, abs=5e-5)
     assert f1["chosen out of fold"] == pytest.approx(f1["study"], abs=5e-5)
     assert tuned.loc[tuned["field"].eq("all"), "threshold"].tolist() == ["1/3", "3/10", "3/10, 1/3"]
+
+
+def test_a_field_that_does_not_apply_elects_no_name():
+    """One of three says that places are named, and names Arthur there: they are not asked about,
+    so that Arthur, whom two of three name a person, is a person, though 1/1 is more than 2/3.
+    """
+    lists = making.field("entities")
+    fields = {"seen": making.field("boolean"), "people": lists, "places": {**lists, "when": "seen"}}
+    of_study = making.study(fields, quorum=0.25)
+    one, none = '["arthur"]', "[]"
+    said = {
+        ("x", "seen"): {"a": "true", "b": "false", "c": "false"},
+        ("x", "people"): {"a": one, "b": one, "c": none},
+        ("x", "places"): {"a": one, "b": "n/a", "c": "n/a"},
+    }
+    named = entities.voted(making.votes(of_study, said), of_study)
+    settled = entities.settle(named, texts(x="Arthur came"), of_study).set_index("field")
+    assert settled["status"].to_dict() == {"people": "elected", "places": "not_applicable"}
+    assert settled["elected"].to_dict() == {"people": True, "places": False}

@@ -47,6 +47,7 @@ def counted(run, answers):
         ],
         columns=[*table.columns, "key", "name", "n", "attributes", "weight"],
     )
+    runs.write_table(mentions, run.path("mentions.parquet"))
     named = entities.elect(mentions, table, run.study)
     return table, consensus.decide(table, run.study), named
 
@@ -129,6 +130,20 @@ def test_the_review_is_a_file_of_corrections_to_fill(run, tmp_path):
     assert findings.correct(run, decided).query("corrected")["value"].tolist() == ["angry"]
     assert findings.take_in(run, path)[1:] == (len(filled) - 1, 0, 1)
     assert len(findings.changes(run)) == 1
+
+
+def test_a_list_is_corrected_as_it_stands_after_overlaps(run, tmp_path):
+    """`r1` stands only inside `of r1`: it lost, and what was reviewed is ["of r1"] alone."""
+    said = {"a": '["of r1","r1"]', "b": '["of r1","r1"]', "c": '["of r1"]'}
+    table, decided, named = counted(run, {("r1", "people"): said})
+    runs.write_table(votes_of(table), run.path("votes.parquet"))
+    named = entities.settle(named, run.path("documents.parquet"), run.study)
+    decided = entities.listed(decided, named)
+    row = {"item": "r1", "field": "people", "original": '["of r1"]', "corrected": "[]"}
+    filled = pd.DataFrame([{**row, "reason": "-", "who": "Ann", "sha256": "sha of r1"}])
+    runs.write_csv(filled.assign(date=""), tmp_path / "filled.csv")
+    assert len(findings.take_in(run, tmp_path / "filled.csv").changes) == 1
+    assert findings.correct(run, decided).query("corrected")["value"].tolist() == ["[]"]
 
 
 def test_a_filled_list_is_not_written_over(run, tmp_path):

@@ -155,7 +155,7 @@ def test_a_smaller_number_takes_nothing_away():
     ("change", "words"),
     [
         ({"seed": "2"}, "seed '1' before and '2' now"),
-        ({"by": "mood"}, "by '' before and 'mood' now"),
+        ({"by": "mood"}, "by 'nothing' before and 'mood' now"),
         ({"strata": pd.Series("all", index=[*ITEMS, "r999"])}, "other items or strata than when"),
     ],
 )

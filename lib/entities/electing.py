@@ -19,7 +19,8 @@ _COLUMNS = [*_ENTITY, "name", "share", "n_votes", "elected", "status", "attribut
 def elect(mentions: Path | pd.DataFrame, votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     """Every name that an answer gives, and whether it is elected; a row an item, field and key.
 
-    status: elected, below_threshold, or no_quorum (of the item). The name is the most frequent
+    status: elected, below_threshold, no_quorum (of the item), or not_applicable (the field's `when`
+    is not decided as true). The name is the most frequent
     spelling (ties: first in the alphabet). A scalar attribute is what most weight says among those
     who name it, null included, and null in a tie; a list keeps the members that more than half of
     that weight has.
@@ -46,8 +47,9 @@ def voted(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     """Every name that a vote gives, by its key alone; columns as `elect` but for what is said."""
     table = consensus.elected(votes, study)
     reached = np.where(table["quorum"], "below_threshold", "no_quorum")
+    reached = np.where(table["applies"], reached, "not_applicable")
     status = np.where(table["elected"], "elected", reached)
-    return table.drop(columns="quorum").assign(status=pd.array(status, dtype="string"))
+    return table.drop(columns=["quorum", "applies"]).assign(status=pd.array(status, dtype="string"))
 
 
 def listed(decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:

@@ -104,7 +104,8 @@ def _counted(
 
 def _found(named: pd.DataFrame, items: set[str], documents: Path | pd.DataFrame) -> list[tuple]:
     """For each item with names: its id, its names whatever their share, and their places."""
-    mine = named[named["item"].isin(items) & named["status"].ne("no_quorum")]
+    never = named["status"].isin(["no_quorum", "not_applicable"])
+    mine = named[named["item"].isin(items) & ~never]
     of_item = dict(list(mine.groupby("item")))
     found = []
     for item, _, _, text in places.texts(documents):

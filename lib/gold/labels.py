@@ -131,10 +131,11 @@ def as_written(path: Path) -> pd.DataFrame:
 
 def refuse(problems: list[StudyError]) -> None:
     """Raises one StudyError that says all of them, the first ones in full; nothing for none."""
+    problems = list({str(problem): problem for problem in problems}.values())  # an item's once
     if problems:
         told = [str(problem) for problem in problems[:_MOST_PROBLEMS]]
         if len(problems) > 1:
-            told.insert(0, f"{len(problems):,} labels cannot be used, and none was taken:")
+            told.insert(0, f"{len(problems):,} mistakes, and no label was taken:")
         if len(problems) > _MOST_PROBLEMS:
             told.append(f"and {len(problems) - _MOST_PROBLEMS:,} more.")
         first = problems[0]

@@ -94,7 +94,7 @@ def extend(
     """
     old = sample.iloc[0]
     changed = [
-        f"{word} {was!r} before and {now!r} now"
+        f"{word} {was or 'nothing'!r} before and {now or 'nothing'!r} now"
         for word, was, now in (("seed", old["seed"], seed), ("by", old["by"], by))
         if was != now
     ]
