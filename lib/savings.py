@@ -71,8 +71,9 @@ def replayed(run: Run, ballots: pd.DataFrame) -> pd.DataFrame:
     requests = run.table("requests")
     usd_of = asking.prices(run.study, requests, collect.outcomes(run))
     pilot = asking.pilot_items(run.study, requests["item"])
-    whole = ballots if not ballots["abstained"].eq("settled").any() else ballots.iloc[:0]
-    return decisive.replay(whole, run.study, usd_of, pilot)
+    is_whole = not ballots["abstained"].eq("settled").any()
+    table = decisive.replay(ballots if is_whole else ballots.iloc[:0], run.study, usd_of, pilot)
+    return table if is_whole else table.iloc[:0]
 
 
 def marked(run: Run, decided: pd.DataFrame, ballots: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def study(make_run):
 
 def at(endpoint):
     """The service; asked now and then, because each step counts everything anew."""
-    return sending.service_at(endpoint, poll_seconds=0.25)
+    return sending.service_at(endpoint, poll_seconds=0.6)
 
 
 def counted(run):

@@ -446,7 +446,7 @@ def asked_for(ends, flying):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("VOTEBOOK_EXAMPLES", "500")),
+    max_examples=int(os.environ.get("VOTEBOOK_EXAMPLES", "250")),
     stateful_step_count=50,
     deadline=None,
     database=None,
