@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -225,7 +226,9 @@ def test_results_that_nobody_took_in_show_until_when_they_are_kept(make_run, end
     run, to = make_run(), sending.service_at(endpoint)
     dispatch.advance(run, to, 0.0)
     (shard,) = [row for row in _shards(run) if row["state"] == "submitted"]
-    ended = pd.Timestamp(batches.ended_at(to.client.batches.retrieve(shard["batch_id"]).to_dict()))
+    while (batch := to.client.batches.retrieve(shard["batch_id"])).status != "completed":
+        time.sleep(0.05)
+    ended = pd.Timestamp(batches.ended_at(batch.to_dict()))
     table = check.check(run, to)
     assert states(table) == [("batches", "noted")]
     until = f"{ended + pd.Timedelta(days=30):%Y-%m-%d %H:%M}"

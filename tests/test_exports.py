@@ -68,10 +68,12 @@ def run(tmp_path):
     corrected = decided["item"].eq("r1") & decided["field"].eq("mood")
     named = entities.elect(mentions, votes, study).assign(corrected=False)
     documents = pd.DataFrame({"item": list(TEXTS), "text": list(TEXTS.values())})
-    documents = documents.assign(document=documents["item"], group="g", sha256="sha", kept="secret")
+    facts = {"group": "g", "sha256": "sha", "kept": "secret", "start": 0}
+    documents = documents.assign(document=documents["item"], **facts)
     documents["date"] = pd.to_datetime(["2026-01-01", None, "2026-03-01", "2026-04-01"])
     runs.write_table(documents, made.path("documents.parquet"))
     runs.write_table(decided.assign(corrected=corrected), made.path("consensus.parquet"))
+    runs.write_table(mentions, made.path("mentions.parquet"))
     runs.write_table(named, made.path("entities.parquet"))
     return made
 

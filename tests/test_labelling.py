@@ -129,7 +129,7 @@ def test_by_what_the_panel_is_unsure_of(run):
 def test_another_sample_only_when_asked_for(run):
     """Strata that were not there before are refused; `anew` draws, and many items come again."""
     first, _ = labelling.draw(run, 10)
-    with pytest.raises(StudyError, match="by '' before and 'relevant' now"):
+    with pytest.raises(StudyError, match="by 'nothing' before and 'relevant' now"):
         labelling.draw(run, 12, by=["relevant"])
     other, n_before = labelling.draw(run, 12, by=["relevant"], anew=True)
     assert n_before == len(set(first["item"]) & set(other["item"])) > 3

@@ -24,6 +24,7 @@ Wave = list[tuple[str, int]]
 WORTH_OF_A_WAVE = 0.01
 # Without a pilot: how often two models, and two repeats of a model, say the same.
 PRIOR_OF_MODELS, PRIOR_OF_REPEATS, _N_PRIOR = 0.8, 0.9, 100
+_AT_ONCE = 256  # so many sets of slots are judged in one go
 _WIDTH = 70  # sets of slots of one size that the search keeps: all of them for up to 8 models
 
 
@@ -140,6 +141,10 @@ def _searched(
     the least price so far and for all that is then unsettled.
     """
     full = np.array([one.repeats for one in study.annotators.values()])
+    if np.prod(full + 1.0) <= _AT_ONCE:
+        every = sorted(itertools.product(*(range(n + 1) for n in full)), key=lambda s: (sum(s), s))
+        some = open_after(_slots_of(np.array(every[1:]), study), sample, study)
+        return np.array(every), np.append(1.0, some)
     level, spent = np.zeros((1, len(full)), dtype="int64"), np.zeros(1)
     unsettled = np.ones(1)
     counts, shares = [level], [unsettled]
