@@ -112,7 +112,7 @@ def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
         with hurried.switched(service, limit(100)):
             assert steps(12).state == "waiting"
             assert {shard["n_requests"] for shard in hurried.shards_of(run)[1:]} == {1}
-            assert 2 <= refusals(run)[0] <= 6
+            assert 2 <= refusals(run)[0] <= 9  # fewer than steps; a slow machine lets time pass too
             with ledger.open_ledger(run.path("ledger.sqlite")) as book:
                 ledger.learn(book, "gpt-6-luna", n_refusals=28)  # 22 hours later
             progress = steps(60)
