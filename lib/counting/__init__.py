@@ -65,7 +65,8 @@ def write(
     own; without model and repeat each worker has one. Weights come from `weight_of` by model or
     worker, else from their column, else they are 1. `labels` are the declared ones, by field where
     there are fields; others abstain; without any, all that occur count. More than `quorum` of the
-    weight that was asked must have answered. Every row is a vote, also the second one of a worker.
+    weight that was asked must have answered. Every row is a vote, also the second one of a worker;
+    where any model has several runs, a second vote shares its worker's weight, else it has its own.
     Columns: item, field, and tally.COLUMNS as in consensus.parquet; in no particular order.
 
     Raises StudyError for what cannot be read, a missing column, no votes at all, and a weight that
