@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
 
 from lib import dispatch, report, runs, services, yamls
 from lib.errors import StudyError, VotebookError
@@ -182,6 +183,7 @@ def _run_cells(
             cwd=str(runs.ROOT),
             config=Config({"KernelManager": _transport(draft.parent)}),
             extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
+            kernel_manager_class=_kernels(),
         )
     except PapermillExecutionError as error:
         kind = _OURS.get(error.ename)
@@ -191,6 +193,19 @@ def _run_cells(
         what = "the process of the notebook died, often because memory ran out."
         return VotebookError, f"{what} Close other programs, then run the same command again."
     return None
+
+
+def _kernels() -> type:
+    """Kernels that say nothing on the terminal: what cells print stands in the notebook, and what
+    libraries say beside it, of the sockets of a process that ends, say, is for nobody.
+    """
+    from jupyter_client import AsyncKernelManager
+
+    class Kernels(AsyncKernelManager):
+        async def start_kernel(self, **more: object) -> None:
+            await super().start_kernel(**more, stdout=DEVNULL, stderr=DEVNULL)
+
+    return Kernels
 
 
 def _transport(folder: Path) -> dict[str, str]:

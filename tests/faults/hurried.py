@@ -43,6 +43,16 @@ def is_up_again(endpoint):
         time.sleep(0.02)
 
 
+def is_judged(endpoint):
+    """Wait until the queue has let in or refused every batch: hours must not pass meanwhile."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        batches = judge.look(endpoint).batches.values()
+        if not any(batch["status"] == "validating" for batch in batches):
+            return
+        time.sleep(0.01)
+
+
 def has_struck(endpoint):
     """Whether every fault that is switched on has struck."""
     switches = judge.asked(endpoint, "/votebook/faults")["on"]

@@ -104,6 +104,7 @@ def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
         def steps(n_most):
             for _ in range(n_most):
                 progress = dispatch.advance(run, to, hurried.MAX_USD)
+                hurried.is_judged(service)
                 later(1.05)
                 if progress.state == "stopped":
                     break
@@ -112,7 +113,7 @@ def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
         with hurried.switched(service, limit(100)):
             assert steps(12).state == "waiting"
             assert {shard["n_requests"] for shard in hurried.shards_of(run)[1:]} == {1}
-            assert 2 <= refusals(run)[0] <= 9  # fewer than steps; a slow machine lets time pass too
+            assert 4 <= refusals(run)[0] <= 6  # the steps between them wait
             with ledger.open_ledger(run.path("ledger.sqlite")) as book:
                 ledger.learn(book, "gpt-6-luna", n_refusals=28)  # 22 hours later
             progress = steps(60)
