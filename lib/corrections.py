@@ -16,10 +16,12 @@ import pandas as pd
 
 from lib import clock, gold, runs, spreadsheets, yamls
 from lib import votes as ballots
+from lib.errors import StudyError
 from lib.fields import Field
 from lib.study import Study
 
 COLUMNS = ["item", "field", "original", "corrected", "reason", "who", "date"]
+SO = ", and no change was taken"
 # `written` is `corrected` as the person wrote it: names of a list keep their spelling.
 _READ = [*COLUMNS, "sha256", "written", "path", "line"]
 _UNVOTED = {"share": 0.0, "n_votes": 0, "elected": True, "status": "elected", "attributes": "{}"}
@@ -32,28 +34,44 @@ def read(
     """The columns of the file, and sha256, written, path and line; one row an item and field.
 
     `texts` has the SHA-256 of each item's text. `original` is what the consensus says, empty where
-    it decides nothing; entity lists are JSON arrays of names. Raises StudyError with file and line.
+    it decides nothing; entity lists are JSON arrays of names. Raises StudyError that names every
+    mistake with file and line.
     """
-    return table(checked(path, line, row, study, texts, today) for line, row in rows(path))
+    changes, problems = [], []
+    for line, row in rows(path, problems):
+        with yamls.noting(problems):
+            changes.append(checked(path, line, row, study, texts, today))
+    yamls.refuse([*problems, *doubles(changes)], SO)
+    return table(changes)
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a file with these columns, without the apostrophes that guard spreadsheets."""
-    for line, row in gold.rows(path, COLUMNS):
+def rows(
+    path: Path, problems: list[StudyError] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a file with these columns, without the apostrophes that guard spreadsheets.
+
+    Mistakes of rows are noted in `problems` where it is given, as `gold.rows` does.
+    """
+    for line, row in gold.rows(path, COLUMNS, problems):
         yield line, {name: spreadsheets.unguard(cell) for name, cell in row.items()}
 
 
 def table(changes: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Changes of one or more files as one table; raises StudyError for a place that is twice."""
+    """Changes of one or more files as one table; raises StudyError for places that are twice."""
+    changes = list(changes)
+    yamls.refuse(doubles(changes), SO)
+    return pd.DataFrame(changes, columns=_READ)
+
+
+def doubles(changes: Iterable[dict[str, Any]]) -> Iterator[StudyError]:
+    """Where a place is corrected a second time."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for change in changes:
         place = change["item"], change["field"]
-        if place in found:
-            first = found[place]
+        first = found.setdefault(place, change)
+        if first is not change:
             what = f"{place[1]} of {place[0]} is corrected on {_line(first, change['path'])} too."
-            raise yamls.problem(change["path"], change["line"], f"{what} Keep one.")
-        found[place] = change
-    return pd.DataFrame(list(found.values()), columns=_READ)
+            yield yamls.problem(change["path"], change["line"], f"{what} Keep one.")
 
 
 def checked(
@@ -66,22 +84,21 @@ def checked(
 ) -> dict[str, Any]:
     """One change with its two values in the form of the consensus.
 
-    Raises StudyError for an unknown item or field, another text, a value that is not allowed, a
-    missing reason, who or date, a day that is no day or still to come, and a change to the same.
+    Raises StudyError that names all of: an unknown item or field, another text, a value that is not
+    allowed, a missing reason, who or date, a day that is no day or still to come, and a change to
+    the same.
     """
-    field = gold.field_of(path, line, row, study, texts)
-    if row.get("sha256") and row["sha256"] != texts[row["item"]]:
-        what = f"the text of {row['item']} is another one than when it was corrected."
-        raise yamls.problem(path, line, f"{what} Read it again, then remove the line or renew it.")
-    for entry in ("reason", "who", "date"):
-        if not row[entry]:
-            raise yamls.problem(path, line, f"{entry} is empty. Every change needs one.")
-    _check_date(path, line, row["date"], today or clock.now().date())
-    before = original(path, line, row, field)
-    corrected = value(path, line, row["corrected"], row["field"], field)
-    if before == corrected:
-        what = f"original and corrected are both {corrected!r}."
-        raise yamls.problem(path, line, f"{what} Remove the line: it changes nothing.")
+    problems = list(_untold(path, line, row, texts, today or clock.now().date()))
+    before = corrected = ""
+    with yamls.noting(problems):
+        field = gold.field_of(path, line, row, study, texts)
+        with yamls.noting(problems):
+            before = original(path, line, row, field)
+        corrected = value(path, line, row["corrected"], row["field"], field)
+        if before == corrected:
+            what = f"original and corrected are both {corrected!r}."
+            raise yamls.problem(path, line, f"{what} Remove the line: it changes nothing.")
+    yamls.refuse(problems, SO)
     change = {name: row[name] for name in COLUMNS} | {"sha256": row.get("sha256", "")}
     place = {"written": row["corrected"], "path": path, "line": line}
     return {**change, "original": before, "corrected": corrected, **place}
@@ -117,10 +134,12 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     """The consensus after the changes, with the column `corrected` where they touch it.
 
     Where a condition is corrected to something else than true, its fields no longer apply. Changes
-    that were made already stay made. Raises StudyError when `original` is not what the consensus
-    says, when a field does not apply, or when a condition becomes true and its fields stay open.
+    that were made already stay made, and those of items without a consensus wait for one. Raises
+    StudyError that names every change whose `original` is not what the consensus says, whose field
+    does not apply, or which makes a condition true while its fields stay open.
     """
     table = consensus.assign(corrected=consensus.get("corrected", False))
+    corrections = corrections[corrections["item"].isin(table["item"])]
     if corrections.empty:
         return table
     rows = {place: n for n, place in enumerate(zip(table["item"], table["field"], strict=True))}
@@ -128,7 +147,7 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     changes = {(change.item, change.field): change for change in corrections.itertuples()}
     before = table[table["corrected"].astype(bool)]
     done = set(zip(before["item"], before["field"], strict=True))
-    _check_originals(changes, values, done)
+    problems = list(_stale(changes, values, done))
     values |= {place: change.corrected for place, change in changes.items()}
     touched = set(changes)
     for (item, name), change in changes.items():
@@ -136,15 +155,17 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
         if when and values[item, when] != "true":
             what = f"{name} does not apply to {item}, where {when} is not true"
             what = f"{what}. Correct {when} as well, or neither."
-            raise yamls.problem(change.path, change.line, what)
+            problems.append(yamls.problem(change.path, change.line, what))
         below = [other for other, field in study.fields.items() if field.when == name]
         left = [other for other in below if (item, other) not in changes]
         if change.corrected == "true" and left:
             what = f"{item} becomes {name}, and nothing says its {', '.join(left)}"
-            raise yamls.problem(change.path, change.line, f"{what}. Add a row for each.")
+            what = f"{what}. Add a row for each."
+            problems.append(yamls.problem(change.path, change.line, what))
         for other in left if change.corrected != "true" else ():
             values[item, other] = None
             touched.add((item, other))
+    yamls.refuse(problems, SO)
     for place in sorted(touched):
         applies = values[place] is not None
         status = "decided" if applies else "not_applicable"
@@ -223,32 +244,38 @@ def append(path: Path, changes: pd.DataFrame) -> None:
         csv.writer(file).writerows([header, *lines])
 
 
-def _check_date(path: Path, line: int, written: str, today: datetime.date) -> None:
+def _untold(
+    path: Path, line: int, row: Mapping[str, str], texts: Mapping[str, str], today: datetime.date
+) -> Iterator[StudyError]:
+    """What is missing or wrong beside the values of a row."""
+    if row.get("sha256") and row["sha256"] != texts.get(row["item"], row["sha256"]):
+        what = f"the text of {row['item']} is another one than when it was corrected."
+        yield yamls.problem(path, line, f"{what} Read it again, then remove the line or renew it.")
+    empty = [entry for entry in ("reason", "who", "date") if not row[entry]]
+    if empty:
+        what = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty."
+        yield yamls.problem(path, line, f"{what} Every change needs a reason, who and a date.")
     try:
-        day = datetime.date.fromisoformat(written)
-    except ValueError as error:
-        what = f"the date {written!r} is not of the form 2026-06-30."
-        raise yamls.problem(path, line, what) from error
+        day = datetime.date.fromisoformat(row["date"]) if row["date"] else today
+    except ValueError:
+        what = f"the date {row['date']!r} is not of the form 2026-06-30."
+        yield yamls.problem(path, line, what)
+        return
     if day > today + datetime.timedelta(days=1):  # it is tomorrow already in half of the world
-        raise yamls.problem(
-            path, line, f"the date {written} is still to come. Write the right one."
-        )
+        what = f"the date {row['date']} is still to come. Write the right one."
+        yield yamls.problem(path, line, what)
 
 
-def _check_originals(changes: Mapping, values: Mapping, done: Collection[tuple]) -> None:
-    stale = []
+def _stale(changes: Mapping, values: Mapping, done: Collection[tuple]) -> Iterator[StudyError]:
+    """Changes of something that the consensus does not say (any more)."""
     for place, change in changes.items():
         now = values.get(place)
         stands = "" if now is None or pd.isna(now) else str(now)
         made = place in done and stands == change.corrected
         if stands != change.original and not made:
-            stale.append((change, stands))
-    if stale:
-        change, stands = stale[0]
-        what = f"original is {change.original!r}, and the consensus says {stands or 'nothing'!r}"
-        others = f" So it is on {len(stale) - 1} more lines." if len(stale) > 1 else ""
-        what = f"{what}: it has changed. Look at the item again.{others}"
-        raise yamls.problem(change.path, change.line, what)
+            what = f"original is {change.original!r}, and the consensus says "
+            what += f"{stands or 'nothing'!r}: it has changed. Look at the item again."
+            yield yamls.problem(change.path, change.line, what)
 
 
 def _spelled(corrections: pd.DataFrame, fields: Collection[str]) -> dict[tuple, str]:

@@ -159,18 +159,23 @@ def known_changes(run: Run) -> dict[tuple[str, str], str]:
 def take_in(run: Run, path: Path) -> reviewed.Reviewed:
     """Put what people changed in a review into the study's corrections, all or nothing.
 
-    Together with those that are there, the changes must fit what the votes say. Raises StudyError.
+    Together with those that are there, the changes must fit what the votes say. Raises StudyError
+    that names every mistake of the file.
     """
     before = changes(run)
     known = known_changes(run)
     found = reviewed.read(path, run.study, texts(run), known)
+    problems = list(found.problems)
     if len(found.changes):
         both = [*before.to_dict("records"), *found.changes.to_dict("records")]
         cast, study = run.path("votes.parquet"), run.study
         named = entities.elect(run.path("mentions.parquet"), cast, study)
         named = entities.settle(named, run.path("documents.parquet"), study)
         decided = entities.listed(consensus.decide(cast, study), named)
-        corrections.apply(decided, corrections.table(both), study)
+        with yamls.noting(problems):
+            corrections.apply(decided, corrections.table(both), study)
+    yamls.refuse(problems, corrections.SO)
+    if len(found.changes):
         corrections.append(Path(run.study.folder) / "corrections.csv", found.changes)
     return found
 

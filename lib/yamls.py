@@ -6,6 +6,7 @@ the last one in silence), aliases, tags that build objects. What the values must
 whoever asks for them; `problem` makes their messages look alike.
 """
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import yaml
 from lib import errors
 
 Lines = dict[tuple, int]
+MOST_PROBLEMS = 20  # more are counted
 WORKSPACE = Path(__file__).resolve().parent.parent
 
 
@@ -86,6 +88,33 @@ def problem(path: Path, line: int | None, what: str) -> errors.StudyError:
     file = shown(path)
     place = file if line is None else f"{file}, line {line}"
     return errors.StudyError(f"{place}: {what}", file=file, line=line)
+
+
+@contextlib.contextmanager
+def noting(problems: list[errors.StudyError]) -> Iterator[None]:
+    """Keep the mistakes that the block finds instead of raising them; `refuse` says all at once."""
+    try:
+        yield
+    except errors.StudyError as error:
+        problems.extend(getattr(error, "problems", [error]))
+
+
+def refuse(problems: Iterable[errors.StudyError], so: str = "") -> None:
+    """Raises one StudyError that says all of them, by line, the first ones in full; none for none.
+
+    `so` is what follows from them. The error carries `problems`, and file and line of the first.
+    """
+    found = list({str(problem): problem for problem in problems}.values())  # an item's once
+    if not found:
+        return
+    found.sort(key=lambda one: (str(one.file), one.line or 0))
+    told = [str(problem) for problem in found[:MOST_PROBLEMS]]
+    if len(found) > 1:
+        told.insert(0, f"{len(found):,} mistakes{so}:")
+    if len(found) > MOST_PROBLEMS:
+        told.append(f"and {len(found) - MOST_PROBLEMS:,} more.")
+    where = {"file": found[0].file, "line": found[0].line}
+    raise errors.StudyError("\n".join(told), **where, problems=found)
 
 
 def shown(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 
 import making
 import pandas as pd
@@ -125,11 +126,47 @@ def test_changes_that_cannot_be_made(tmp_path, text, line, words):
     assert raised.value.line == line
 
 
-def test_every_stale_line_is_counted(tmp_path):
-    """The first is named, and how many more there are."""
-    text = "r1,mood,mixed,calm" + WHY + "r1,relevant,false,true" + WHY
-    with pytest.raises(StudyError, match=r"line 2: .* So it is on 1 more lines"):
+def lines(told):
+    """The lines that an error names, in its order."""
+    return [int(line) for line in re.findall(r"corrections\.csv, line (\d+): ", str(told))]
+
+
+def test_every_mistake_is_named(tmp_path):
+    """Whatever is wrong with whichever row, at once and in the order of lines."""
+    text = "r1,mood,angry,clam,,,2026-11-24\n"  # three mistakes in one row
+    text += "r9,mood,angry,calm" + WHY
+    text += "r1,relevant,true\n"
+    text += "r3,relevant,,false" + WHY
+    text += "r3,relevant,,true" + WHY
+    with pytest.raises(StudyError, match="6 mistakes, and no change was taken:") as raised:
         applied(tmp_path, text)
+    assert lines(raised.value) == [2, 2, 2, 3, 4, 6]
+    assert "reason and who are empty" in str(raised.value)
+
+
+def test_every_stale_change_is_named(tmp_path):
+    """Together with conditions and fields that do not fit."""
+    text = "r1,mood,mixed,calm" + WHY + "r1,relevant,false,true" + WHY
+    text += "r2,relevant,false,true" + WHY
+    with pytest.raises(StudyError, match="3 mistakes") as raised:
+        applied(tmp_path, text)
+    assert lines(raised.value) == [2, 3, 4]
+
+
+def test_twenty_mistakes_are_shown(tmp_path):
+    """The others are counted."""
+    with pytest.raises(StudyError, match=r"(?s)300 mistakes.*\nand 280 more\.$") as raised:
+        read(tmp_path, "".join(f"r1,mood,angry,no {n}{WHY}" for n in range(300)))
+    assert lines(raised.value) == list(range(2, 22))
+
+
+def test_changes_of_items_without_a_consensus_wait(tmp_path):
+    """A run that does not ask about r2 leaves its correction alone."""
+    changes = read(tmp_path, CHANGE + "r2,relevant,false,true" + WHY)
+    asked = decided().query("item != 'r2'")
+    table = corrections.apply(asked, changes, STUDY)
+    assert table["item"].nunique() == 2
+    assert table["corrected"].sum() == 1
 
 
 def test_a_correction_of_another_text_is_stale(tmp_path):

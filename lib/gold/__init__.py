@@ -32,20 +32,21 @@ def read(path: Path, study: Study, items: Collection[str]) -> pd.DataFrame:
     """The gold labels of a study: item, field, value, line; values as votes have them.
 
     An entity field has a row a name, and one row with an empty value where an item has none.
-    Raises StudyError with file and line for everything that cannot be true of these items.
+    Raises StudyError that names, with file and line, everything that cannot be true of these items.
     """
-    labels, known = [], frozenset(items)
-    for line, cells in rows(path, COLUMNS):
+    labels, known, problems = [], frozenset(items), []
+    for line, cells in rows(path, COLUMNS, problems):
         row = {name: spreadsheets.unguard(cell) for name, cell in cells.items()}
-        field = field_of(path, line, row, study, known)
-        value = value_of(path, line, row["value"], row["field"], field)
-        labels.append((row["item"], row["field"], value, line))
+        with yamls.noting(problems):
+            field = field_of(path, line, row, study, known)
+            value = value_of(path, line, row["value"], row["field"], field)
+            labels.append((row["item"], row["field"], value, line))
     table = pd.DataFrame(labels, columns=[*COLUMNS, "line"])
+    for found in (doubles, contradictions):
+        problems += found(path, table, study.fields)
+    yamls.refuse(problems)
     if table.empty:
         raise yamls.problem(path, 1, "no labels below the header. Write some, or remove the file.")
-    for found in (doubles, contradictions):
-        if problem := next(found(path, table, study.fields), None):
-            raise problem
     return table
 
 
@@ -139,10 +140,13 @@ def alone_on(study: Study, annotator: str) -> Study:
     return study.model_copy(update={"panels": {**study.panels, study.panel: one}})
 
 
-def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(
+    path: Path, columns: list[str], problems: list[StudyError] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with their lines, cells stripped; other columns are left alone.
 
-    Raises StudyError for a missing column, a row of another length and what is no CSV at all.
+    Raises StudyError for a missing column, a row of another length and what is no CSV at all; with
+    `problems`, those of rows are noted there, and the other rows are read.
     """
     csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(io.StringIO(yamls.text(path), newline=""), strict=True)
@@ -156,11 +160,12 @@ def rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]
                 header = _header(path, cells, columns)
             elif len(cells) != len(header):
                 what = f"{len(cells)} cells, and the header has {len(header)}. Quote commas."
-                raise yamls.problem(path, line, what)
+                _note(yamls.problem(path, line, what), problems)
             else:
                 yield line, dict(zip(header, map(str.strip, cells), strict=True))
     except csv.Error as error:
-        raise yamls.problem(path, before + 1, f"not valid CSV: {error}.") from error
+        problem = yamls.problem(path, before + 1, f"not valid CSV: {error}.")
+        _note(problem, problems if header else None)
     if header is None:
         raise yamls.problem(path, 1, f"the file is empty. Expected columns: {', '.join(columns)}.")
 
@@ -241,6 +246,12 @@ def contradictions(
             what = f"{row.field} does not apply to {row.item}: its gold says {when} {condition}."
             at = getattr(row, "path", path)
             yield yamls.problem(at, row.line, f"{what} Remove one of the two rows.")
+
+
+def _note(problem: StudyError, problems: list[StudyError] | None) -> None:
+    if problems is None:
+        raise problem
+    problems.append(problem)
 
 
 def _counted(

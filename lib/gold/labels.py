@@ -21,7 +21,7 @@ from lib.study import Study
 
 NONE = "-"  # written in a sheet where an item has no name
 BESIDE = ("text", "who", "note")
-_MOST_PROBLEMS = 20
+_SO = ", and no label was taken"
 _TABLE = ["item", "field", "value", "who", "path", "line"]
 Answers = dict[str, tuple[int, list[str]]]
 
@@ -57,25 +57,23 @@ def read(
     every label that cannot be: unknown item or field, another text than was drawn, a value that is
     not allowed, two labels for one place, a field that does not apply.
     """
-    rows = list(_rows(path, study))
-    if not any(row.answers for row in rows):
+    problems: list[StudyError] = []
+    rows = list(_rows(path, study, problems))
+    if not problems and not any(row.answers for row in rows):
         raise yamls.problem(path, 1, "there are no labels in it yet.")
     drawn = {} if sample is None else dict(zip(sample["item"], sample["sha256"], strict=True))
-    problems: list[StudyError] = []
     said: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         for name, (line, values) in row.answers.items():
             place = {"item": row.item, "field": name}
-            try:
+            with yamls.noting(problems):
                 field = gold.field_of(path, line, place, study, texts)
                 _check_text(path, line, row, texts, drawn)
                 one = {**place, "values": _values(path, line, place, values, field)}
                 one |= {"keys": _keys(one["values"], field)}
                 _keep(said, {**one, "who": row.who, "path": path, "line": line})
-            except StudyError as error:
-                problems.append(error)
     table = _table(said.values())
-    refuse([*problems, *gold.contradictions(path, table, study.fields)])
+    yamls.refuse([*problems, *gold.contradictions(path, table, study.fields)], _SO)
     items = list(dict.fromkeys(row.item for row in rows))
     undrawn = [item for item in table["item"].unique() if item not in drawn]
     stated = {place: one["values"] for place, one in said.items()}
@@ -94,14 +92,12 @@ def new(found: pd.DataFrame, there: pd.DataFrame, path: Path, study: Study) -> p
     problems = []
     for place, rows in found.groupby(["item", "field"], sort=False):
         one = dict(zip(("item", "field"), place, strict=True)) | _stated(rows, study)
-        try:
+        with yamls.noting(problems):
             _keep(said, {**one, "who": rows["who"].iloc[0], "path": rows["path"].iloc[0]})
-        except StudyError as error:
-            problems.append(error)
     known = pd.MultiIndex.from_frame(there[["item", "field"]])
     fresh = found[~pd.MultiIndex.from_frame(found[["item", "field"]]).isin(known)]
     whole = pd.concat([there.assign(path=path, who=""), fresh], ignore_index=True)
-    refuse([*problems, *gold.contradictions(path, whole, study.fields)])
+    yamls.refuse([*problems, *gold.contradictions(path, whole, study.fields)], _SO)
     return fresh
 
 
@@ -129,24 +125,13 @@ def as_written(path: Path) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in _unguarded(path, gold.COLUMNS)])
 
 
-def refuse(problems: list[StudyError]) -> None:
-    """Raises one StudyError that says all of them, the first ones in full; nothing for none."""
-    problems = list({str(problem): problem for problem in problems}.values())  # an item's once
-    if problems:
-        told = [str(problem) for problem in problems[:_MOST_PROBLEMS]]
-        if len(problems) > 1:
-            told.insert(0, f"{len(problems):,} mistakes, and no label was taken:")
-        if len(problems) > _MOST_PROBLEMS:
-            told.append(f"and {len(problems) - _MOST_PROBLEMS:,} more.")
-        first = problems[0]
-        raise StudyError("\n".join(told), **{k: getattr(first, k, None) for k in ("file", "line")})
-
-
-def _rows(path: Path, study: Study) -> Iterator[Row]:
+def _rows(path: Path, study: Study, problems: list[StudyError]) -> Iterator[Row]:
+    """What people wrote; mistakes of rows of a sheet are noted in `problems`."""
     if path.suffix.lower() == ".json":
         return _of_label_studio(path, study)
-    header = next(gold.rows(path, ["item"]), (1, {}))[1]
-    return (_of_long if {"field", "value"} <= set(header) else _of_wide)(path, study)
+    header = next(gold.rows(path, ["item"], []), (1, {}))[1]
+    read = _of_long if {"field", "value"} <= set(header) else _of_wide
+    return read(path, study, problems)
 
 
 def _of_label_studio(path: Path, study: Study) -> Iterator[Row]:
@@ -162,22 +147,22 @@ def _of_label_studio(path: Path, study: Study) -> Iterator[Row]:
         yield Row(one.line, one.who, one.item, one.sha256, answers)
 
 
-def _of_long(path: Path, _: Study) -> Iterator[Row]:
+def _of_long(path: Path, _: Study, problems: list[StudyError]) -> Iterator[Row]:
     """Rows of item, field and value; those of one item and person are one."""
     found: dict[tuple[str, str], Row] = {}
-    for line, row in _unguarded(path, ["item", "field", "value"]):
+    for line, row in _unguarded(path, ["item", "field", "value"], problems):
         mine = Row(line, row.get("who", ""), row["item"], "", {})
         mine = found.setdefault((mine.item, mine.who), mine)
         mine.answers.setdefault(row["field"], (line, []))[1].append(row["value"])
     yield from found.values()
 
 
-def _of_wide(path: Path, study: Study) -> Iterator[Row]:
+def _of_wide(path: Path, study: Study, problems: list[StudyError]) -> Iterator[Row]:
     """A row an item and a column a field; empty cells say nothing."""
     first = True
-    for line, row in _unguarded(path, ["item"]):
+    for line, row in _unguarded(path, ["item"], problems):
         if first:
-            _check_columns(path, row, study)
+            problems += _wrong_columns(path, row, study)
             first = False
         if not row["item"].startswith("#"):
             cells = {name: row[name] for name in study.fields if row.get(name)}
@@ -189,21 +174,23 @@ def _of_wide(path: Path, study: Study) -> Iterator[Row]:
             yield Row(line, row.get("who", ""), row["item"], "", answers)
 
 
-def _unguarded(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    for line, row in gold.rows(path, columns):
+def _unguarded(
+    path: Path, columns: list[str], problems: list[StudyError] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for line, row in gold.rows(path, columns, problems):
         yield line, {name: spreadsheets.unguard(cell) for name, cell in row.items()}
 
 
-def _check_columns(path: Path, row: Mapping[str, str], study: Study) -> None:
+def _wrong_columns(path: Path, row: Mapping[str, str], study: Study) -> Iterator[StudyError]:
     """A column with a wrong name would lose its labels."""
     known = ["item", *study.fields, *BESIDE]
     for name in row:
         if name not in known:
             what = f"the column {name!r} is no field.{yamls.nearest(name, known)}"
-            raise yamls.problem(path, 1, f"{what} Known: {', '.join(known)}.")
+            yield yamls.problem(path, 1, f"{what} Known: {', '.join(known)}.")
     if not set(row) & set(study.fields):
         what = f"no column of a field. Expected item and {', '.join(study.fields)}, or item, field,"
-        raise yamls.problem(path, 1, f"{what} value.")
+        yield yamls.problem(path, 1, f"{what} value.")
 
 
 def _names(cell: str) -> list[str]:

@@ -1,9 +1,10 @@
 """Reviewed: filled review lists and exports of Label Studio, as corrections.
 
 Decides what is a change: what was left empty or only confirmed is none, and what stands in the
-corrections already is not taken twice. Refuses a file with any mistake: all of it counts or none.
+corrections already is not taken twice. Names every mistake: all of a file counts or none.
 """
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator, Mapping
@@ -27,12 +28,15 @@ _Rows = Iterator[tuple[int, dict[str, str]]]
 class Reviewed(NamedTuple):
     """The changes as `corrections.read` gives them, and how many rows are none: left empty, equal
     to what was there, known from before.
+
+    `problems` are the mistakes in the file; of an item that has one, no row is among the changes.
     """
 
     changes: pd.DataFrame
     n_empty: int
     n_same: int
     n_known: int
+    problems: list[StudyError]
 
 
 def read(
@@ -45,31 +49,28 @@ def read(
     """What people changed, from a CSV file of review or an export of Label Studio (.json).
 
     `texts` has the SHA-256 of each item's text, `known` the corrections there are: (item, field) to
-    value. An empty date becomes today's. Raises StudyError with file and line as
-    `corrections.checked` does.
+    value. An empty date becomes today's. Mistakes are noted as `corrections.checked` words them;
+    raises StudyError for a file that cannot be read.
     """
-    today = today or clock.now().date()
-    rows = _annotated(path, study) if path.suffix.lower() == ".json" else corrections.rows(path)
-    said, changes, counts = dict(known), [], dict.fromkeys(("empty", "same", "known"), 0)
+    today, problems = today or clock.now().date(), []
+    is_export = path.suffix.lower() == ".json"
+    rows = _annotated(path, study, problems) if is_export else corrections.rows(path, problems)
+    said, changes, item_of = dict(known), [], {}
+    counts = dict.fromkeys(("empty", "same", "known"), 0)
     for line, row in rows:
-        if not row["corrected"]:
-            if row["reason"]:
-                what = "a reason, and nothing is corrected. Fill in corrected, or clear the reason."
-                raise yamls.problem(path, line, what)
-            counts["empty"] += 1
-            continue
-        field = gold.field_of(path, line, row, study, texts)
-        value = corrections.value(path, line, row["corrected"], row["field"], field)
-        place = row["item"], row["field"]
-        if value == corrections.original(path, line, row, field):
-            counts["same"] += 1
-        elif said.get(place) == value:
-            counts["known"] += 1
-        else:
-            dated = {**row, "date": row["date"] or today.isoformat()}
-            changes.append(corrections.checked(path, line, dated, study, texts, today))
-            said.setdefault(place, value)
-    return Reviewed(corrections.table(changes), counts["empty"], counts["same"], counts["known"])
+        item_of[line] = row["item"]
+        with yamls.noting(problems):
+            if why := _no_change(path, line, row, study, said):
+                counts[why] += 1
+            else:
+                dated = {**row, "date": row["date"] or today.isoformat()}
+                change = corrections.checked(path, line, dated, study, texts, today)
+                changes.append(change)
+                said.setdefault((row["item"], row["field"]), change["corrected"])
+    problems += corrections.doubles(changes)
+    wrong = {item_of.get(problem.line) for problem in problems}
+    whole = corrections.table(change for change in changes if change["item"] not in wrong)
+    return Reviewed(whole, counts["empty"], counts["same"], counts["known"], problems)
 
 
 def set_aside(path: Path, known: Known) -> Path | None:
@@ -91,7 +92,27 @@ def set_aside(path: Path, known: Known) -> Path | None:
     return path.rename(aside)
 
 
-def _annotated(path: Path, study: Study) -> _Rows:
+def _no_change(path: Path, line: int, row: Mapping[str, str], study: Study, said: Known) -> str:
+    """Why a row changes nothing: it is empty, the same, or known; "" where it changes something.
+
+    Whether it can be changed so is for `corrections.checked`.
+    """
+    if not row["corrected"]:
+        if row["reason"]:
+            what = "a reason, and nothing is corrected. Fill in corrected, or clear the reason."
+            raise yamls.problem(path, line, what)
+        return "empty"
+    if (field := study.fields.get(row["field"])) is None:
+        return ""
+    with contextlib.suppress(StudyError):
+        value = corrections.value(path, line, row["corrected"], row["field"], field)
+        if value == corrections.original(path, line, row, field):
+            return "same"
+        return "known" if said.get((row["item"], row["field"])) == value else ""
+    return ""
+
+
+def _annotated(path: Path, study: Study, problems: list[StudyError]) -> _Rows:
     """A row of corrections for each field that an annotation answers."""
     for one in labelstudio.read(path):
         said: dict[str, list[str]] = {}
@@ -100,12 +121,15 @@ def _annotated(path: Path, study: Study) -> _Rows:
         original, lost = (_told(one.data.get(name)) for name in ("original", "not_in_text"))
         why = {"reason": " ".join(said.pop(panelled.REASON, [])), "who": one.who, "date": one.date}
         for name in said:
-            if name not in study.fields:
+            with yamls.noting(problems):
                 gold.field_of(path, one.line, {"item": one.item, "field": name}, study, [one.item])
         for name, field in study.fields.items():
-            applies = not field.when or said.get(field.when) == ["true"]
-            values = _answer(path, one.line, name, field, said.get(name, []), lost.get(name, []))
-            if applies and values is not None:
+            if field.when and said.get(field.when) != ["true"]:
+                continue
+            found, values = said.get(name, []), None
+            with yamls.noting(problems):
+                values = _answer(path, one.line, name, field, found, lost.get(name, []))
+            if values is not None:
                 before = original.get(name, "")
                 changed = _changed(values, before, field)
                 place = {"item": one.item, "field": name, "sha256": one.sha256}
