@@ -102,13 +102,12 @@ def _measure(task: Callable[[], Callable[[Path, Path], object]], votes: Path, ta
 
 
 def _least() -> Callable[[Path, Path], object]:
-    from lib import votes as ballots  # noqa: PLC0415 - each process loads its own part
+    from lib import scratch  # noqa: PLC0415 - each process loads its own part
 
     def work(votes: Path, target: Path) -> None:
         counts = [f"count(*) FILTER (label = '{one}') AS n{n}" for n, one in enumerate(LABELS)]
         query = _LEAST.format(counts=", ".join(counts), votes=votes)
-        with ballots.database() as base:
-            base.execute("SET threads = 1")
+        with scratch.database(n_threads=1) as base:
             base.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
 
     return work

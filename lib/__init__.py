@@ -12,6 +12,6 @@ Imports point downward only:
              consensus  counting/  agreement/  inference/  entities/  gold/  corrections
              review/  advice  verdicts/  exports/  alarm  decisive/
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
-             study  runs  services  spreadsheets
+             study  runs  services  spreadsheets  words
     apart    local_api/   imports models and errors alone; reached over HTTP alone
 """

@@ -219,9 +219,8 @@ def _add_review_and_export(subs: "argparse._SubParsersAction") -> None:
         "review", help="list what people should look at first, or read it back"
     )
     review.add_argument("run", metavar="RUN")
-    review.add_argument(
-        "--n", type=commands.whole, metavar="N", help="rows (default: all doubtful)"
-    )
+    words = "values to look at (default: all doubtful); fields below a condition come on top"
+    review.add_argument("--n", type=commands.whole, metavar="N", help=words)
     review.add_argument("--format", choices=["csv", "label-studio"], default="csv")
     review.add_argument("--text", action="store_true", help="with the texts of the documents")
     review.add_argument("--to", default="", metavar="FOLDER", help="(default: review/ of the run)")

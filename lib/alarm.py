@@ -5,11 +5,10 @@ consensus is what the strong annotator says. This counts the votes that say othe
 people look there first. In `mode: vote` nobody raises an alarm.
 """
 
-from pathlib import Path
-
 import pandas as pd
 
-from lib import votes as ballots
+from lib import ranges, scratch
+from lib.ranges import Rows
 from lib.study import Study
 
 _SAID = """
@@ -45,7 +44,7 @@ FROM decided LEFT JOIN lists USING (item, field) LEFT JOIN naming USING (item, f
 """
 
 
-def raised(votes: Path | pd.DataFrame, decided: pd.DataFrame, study: Study) -> pd.DataFrame:
+def raised(votes: Rows, decided: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The consensus with `n_alarms`: how many weak votes say another value than the strong one.
 
     A number is another when it lies outside those of the strong annotator's repeats, a list when
@@ -56,24 +55,21 @@ def raised(votes: Path | pd.DataFrame, decided: pd.DataFrame, study: Study) -> p
     return _counted(votes, decided, spoken, _RAISED, study)
 
 
-def raised_names(votes: Path | pd.DataFrame, named: pd.DataFrame, study: Study) -> pd.DataFrame:
+def raised_names(votes: Rows, named: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The names with `n_alarms`: how many weak lists lack an elected name, or have another one."""
     spoken = named[["item", "field", "key", "elected"]]
     return _counted(votes, named, spoken, _NAMES, study)
 
 
 def _counted(
-    votes: Path | pd.DataFrame, table: pd.DataFrame, spoken: pd.DataFrame, query: str, study: Study
+    votes: Rows, table: pd.DataFrame, spoken: pd.DataFrame, query: str, study: Study
 ) -> pd.DataFrame:
     """The table with the number of alarms that the query counts against what is spoken."""
     strong = study.panels[study.panel].strong
     if strong is None or table.empty:
         return table.assign(n_alarms=0)
-    with ballots.database() as base:
-        if isinstance(votes, Path):
-            base.read_parquet(str(votes)).create_view("votes")
-        else:
-            base.register("votes", votes.astype({"value": "string", "abstained": "string"}))
+    with scratch.database() as base:
+        ranges.see(base, "votes", votes)
         fields = {name: field.type for name, field in study.fields.items()}
         base.register("kinds", pd.DataFrame(fields.items(), columns=["field", "kind"]))
         panel = [(name, name == strong) for name in study.annotators]

@@ -63,6 +63,8 @@ def retryable(table: pd.DataFrame) -> pd.Series:
     """Which outcomes may be sent again as they are: the service failed them, not the question."""
     passing = table["outcome"].isin(["missing", "expired", "cancelled"])
     failed = table["outcome"].eq("failed")
+    if not failed.any():
+        return passing
     status = table.loc[failed, "status"].fillna(0).isin(RETRYABLE_STATUS)
     named = table.loc[failed, "code"].isin(ACCOUNT_CODES | MODEL_CODES)
     passing[failed] = status & ~named
@@ -72,6 +74,8 @@ def retryable(table: pd.DataFrame) -> pd.Series:
 def blocked(table: pd.DataFrame) -> pd.Series:
     """Which outcomes the account is the cause of: no key, no credit, no access to the model."""
     found = table["outcome"].eq("failed")
+    if not found.any():
+        return found
     failed = table[found]
     named = failed["code"].isin(ACCOUNT_CODES | MODEL_CODES)
     found[found] = named | failed["status"].isin(ACCOUNT_STATUS | MODEL_STATUS)

@@ -26,7 +26,8 @@ def averaged(
         for (item, name), one in numbers.groupby(["item", "field"])
     ]
     averages = pd.DataFrame(found, columns=["item", "field", "centre", "spread"])
-    averages = averages.astype({"item": "string", "field": "string", "centre": "string"})
+    texts = dict.fromkeys(["item", "field", "centre"], "string")
+    averages = averages.astype({**texts, "spread": "float64"})
     table = table.drop(columns="spread").merge(averages, on=["item", "field"], how="left")
     is_number, decided = table["kind"].eq("number"), table["status"].eq("decided")
     value = table["value"].mask(is_number, table["centre"].where(decided))

@@ -7,16 +7,15 @@ Refuses to label by row order, by name or by nothing: what is not decided says w
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from lib import averages, tally, weights
-from lib import votes as ballots
+from lib import averages, ranges, scratch, tally, weights
 from lib.errors import AccountingError
 from lib.fields import Field
+from lib.ranges import Rows
 from lib.study import Study, Voting
 
 _KINDS = {"category": "closed", "boolean": "closed", "integer": "number"}
@@ -103,7 +102,7 @@ GROUP BY item HAVING any_value(n_won) > 1
 """
 
 
-def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def decide(votes: Rows, study: Study) -> pd.DataFrame:
     """The consensus on every item and field, in the order of items and of the study's fields.
 
     status: decided, tie, no_quorum, not_applicable (the field's `when` is not decided as true) or
@@ -125,7 +124,7 @@ def decide(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
         return _together(table, base)[_COLUMNS]
 
 
-def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def elected(votes: Rows, study: Study) -> pd.DataFrame:
     """Every entity key that a vote names: item, field, key, share, n_votes, quorum, elected,
     simulated, applies.
 
@@ -133,7 +132,7 @@ def elected(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
     empty lists included, the item has its quorum, and the field applies to it.
     """
     with _tables(votes, study) as base:
-        table = base.execute(_BALLOTS + _ELECTED).df()
+        table = base.sql(_BALLOTS + _ELECTED).to_arrow_table().to_pandas()
     lists = {name: one for name, one in study.fields.items() if one.type == "entities"}
     when = {name: one.when for name, one in lists.items() if one.when}
     applies = ~table["field"].isin(list(when))
@@ -167,13 +166,10 @@ def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:
 
 
 @contextlib.contextmanager
-def _tables(votes: Path | pd.DataFrame, study: Study) -> Iterator[duckdb.DuckDBPyConnection]:
+def _tables(votes: Rows, study: Study) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with votes, panel and fields, as the queries expect them."""
-    with ballots.database() as base:
-        if isinstance(votes, Path):
-            base.read_parquet(str(votes)).create_view("votes")
-        else:
-            base.register("votes", votes.astype({"value": "string", "abstained": "string"}))
+    with scratch.database() as base:
+        ranges.see(base, "votes", votes)
         base.register("panel", panel := weights.of_annotators(study))
         base.register("fields", _fields(study.fields, study.voting, panel))
         yield base
@@ -198,7 +194,8 @@ def _kind(field: Field) -> str:
 
 def _check_complete(table: pd.DataFrame, study: Study) -> None:
     n_wrong = int(table["n_asked"].ne(study.n_votes).sum())
-    n_expected = table["item"].nunique() * len(study.fields)
+    is_first = table["item"].ne(table["item"].shift())  # the table is in the order of items
+    n_expected = int(is_first.sum()) * len(study.fields)
     if n_wrong or len(table) != n_expected:
         what = (
             f"{len(table)} item fields instead of {n_expected}, and {n_wrong} of them do not have "
@@ -211,9 +208,8 @@ def _check_complete(table: pd.DataFrame, study: Study) -> None:
 def _heavy(base: duckdb.DuckDBPyConnection, ties: pd.DataFrame) -> dict[tuple, dict[str, int]]:
     """How the annotators with the largest weight voted on ties: (item, field) -> value -> units."""
     base.register("ties", ties)
-    rows = base.execute(_HEAVY).fetchall() if len(ties) else []
     found: dict[tuple, dict[str, int]] = {}
-    for item, name, value, units in rows:
+    for item, name, value, units in base.execute(_HEAVY).fetchall():
         found.setdefault((item, name), {})[value] = units
     return found
 
@@ -224,6 +220,8 @@ def _settled(
     """Ties decided where their field prefers one of the candidates."""
     preferring = [name for name, field in fields.items() if field.prefer]
     ties = table[table["status"].eq("tie") & table["field"].isin(preferring)]
+    if ties.empty:
+        return table
     heavy = _heavy(base, ties[["item", "field"]])
     for tie in ties.itertuples():
         of_heavy = heavy.get((tie.item, tie.field), {})
@@ -267,6 +265,8 @@ def _together(table: pd.DataFrame, base: duckdb.DuckDBPyConnection) -> pd.DataFr
     """Whether the decided values of an item ever occurred together; fields vote alone."""
     decided = table["status"].eq("decided") & table["kind"].isin(["closed", "text"])
     won = table.loc[decided, ["item", "field", "value"]]
-    base.register("decided", won if won["field"].nunique() > 1 else won.head(0))
+    if won["field"].nunique() < 2:
+        return table.assign(together=pd.array([pd.NA] * len(table), dtype="boolean"))
+    base.register("decided", won)
     found = base.execute(_TOGETHER).df().set_index("item")["together"]
     return table.assign(together=table["item"].map(found.astype("boolean")).astype("boolean"))

@@ -180,7 +180,7 @@ def apply_to_names(
     """The elected names after the changes of whole lists, with `corrected` where a name changed.
 
     Names of a corrected list are elected, all others of it are not; a name that no vote gives gets
-    a row without votes, spelled as the person did.
+    a row without votes, spelled as the person did, in its place by item, field and key.
     """
     fields = [name for name, field in study.fields.items() if field.type == "entities"]
     lists = consensus[consensus["corrected"] & consensus["field"].isin(fields)]
@@ -201,23 +201,27 @@ def apply_to_names(
         table["status"] = table["status"].mask(
             changed, now.map({True: "elected", False: "removed"})
         )
-    known = set(keys)
+    spelled, known = _spelled(corrections, fields), set(keys)
     new = [
         {**dict(zip(("item", "field", "key"), place, strict=True)), "name": name, **_UNVOTED}
-        for place, name in _spelled(corrections, fields).items()
+        for place, name in spelled.items()
         if place not in known and place[:2] in elected
     ]
+    # What was counted on votes and texts is not known of a name that a person gives.
+    counts = table.select_dtypes(["int64", "Int64"]).columns.difference(list(_UNVOTED))
+    table = table.astype(dict.fromkeys(counts if spelled else (), "Int64"))
     if not new:
         return table
     added = pd.DataFrame(new).reindex(columns=table.columns)
-    unknown = [name for name in table if added[name].isna().any()]
-    whole = {name: "Int64" for name in unknown if table[name].dtype.kind in "iu"}
     kinds = {
         name: kind
         for name, kind in table.dtypes.items()
-        if name not in unknown or isinstance(kind, pd.StringDtype)
-    } | whole
-    return pd.concat([table.astype(whole), added.astype(kinds)], ignore_index=True)
+        if added[name].notna().all() or isinstance(kind, pd.StringDtype | pd.Int64Dtype)
+    }
+    both = pd.concat([table, added.astype(kinds)], ignore_index=True)
+    order = both["field"].map({name: n for n, name in enumerate(study.fields)})
+    both = both.assign(order=order).sort_values(["item", "order", "key"], ignore_index=True)
+    return both.drop(columns="order")
 
 
 def flagged(index: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import counting, runs, weights, yamls
+from lib import counting, inference, runs, weights, words, yamls
 from lib.counting import measured, polls
 from lib.errors import StudyError
 
@@ -57,6 +57,8 @@ def count(
     if wanted.numbers:
         yield from _averaged(votes, wanted, truth, out)
         return
+    if not wanted.labels:
+        yield from _occurring(votes)
     declared = counting.declared(votes, wanted.labels)
     true = polls.truth(truth, declared) if truth else None
     with tempfile.TemporaryDirectory(prefix="vb-") as folder:
@@ -102,6 +104,18 @@ def _overview(votes: Path, what: Mapping[str, int]) -> str:
         f"{yamls.shown(votes)}: {what['n_votes']:,} votes on {what['n_items']:,} items by "
         f"{what['n_voters']:,} voters{runs_of}."
     )
+
+
+def _occurring(votes: Path) -> Iterator[str]:
+    """What was said where nobody declared labels: one that is no answer counts like the others."""
+    table = polls.labels(votes).dropna(subset="label").query("label != ''")
+    table = table.sort_values("n_votes", ascending=False, kind="stable")
+    for field, rows in table.groupby(table.get("field", pd.Series("", table.index))):
+        most = rows.head(MOST_SHOWN)
+        said = [f"{row.label} ({row.n_votes:,})" for row in most.itertuples()]
+        more = f" and {len(rows) - len(most):,} more" if len(rows) > len(most) else ""
+        on = f" on {field}" if field else ""
+        yield f"Labels said{on}, all of which count (--labels declares them): {', '.join(said)}{more}."
 
 
 def _stated(
@@ -185,8 +199,10 @@ def _inferred(
     yield "Truth inference beside the vote (never written as the result):"
     for row in measured.inferred(counted, one_each, declared, true).itertuples():
         right = f", right on {row.accuracy:.4f} of {row.n:,}" if true is not None else ""
-        changed = f"changes {row.n_flips:,} decided labels"
-        yield f"  {row.method}: {changed} in {row.n_iterations:,} iterations{right}"
+        changed = f"changes {words.n_of(row.n_flips, 'decided label')}"
+        steps = words.n_of(row.n_iterations, "iteration")
+        still = ", and has not settled" if row.n_iterations == inference.MAX_ITERATIONS else ""
+        yield f"  {row.method}: {changed} in {steps}{right}{still}"
 
 
 def _averaged(votes: Path, wanted: Wanted, truth: Path | None, out: Path | None) -> Iterator[str]:

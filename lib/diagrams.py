@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lib import charts
+from lib import charts, words
 from lib.gold import calibration as calibrated
 from lib.gold import confusion as confused
 from lib.gold import shares
@@ -32,7 +32,7 @@ def confusion(run: Run, counts: pd.DataFrame, name: str, who: str = confused.PAN
     squares = {field: _square(run, some) for field, some in mine.groupby("field", sort=False)}
     squares = {field: one for field, one in squares.items() if max(one.shape) <= MOST_VALUES}
     if not squares:
-        return charts.nothing(run, name, f"What {who} takes for what")
+        return charts.nothing(run, name, f"What {_called(who)} takes for what")
     wrong = {field: one.to_numpy().sum() - _n_right(one) for field, one in squares.items()}
     shown = sorted(squares, key=lambda field: -wrong[field])[:MOST_FIELDS]
     shown = [field for field in squares if field in shown]
@@ -115,19 +115,21 @@ def prevalence(run: Run, table: pd.DataFrame, name: str) -> None:
     shown = shares.most_common(table)
     title = shares.finding(table)
     if shown.empty:
-        return charts.nothing(run, name, title)
+        return charts.nothing(run, name, shares.UNMENDED)
     values = list(dict.fromkeys(shown["label"]))[::-1]
     with charts.picture(run, name, title, 1.2 + 0.36 * len(values)) as ax:
         ax.set_yticks(range(len(values)), [charts.short(value) for value in values])
         for by, rows in shown.groupby("by", sort=False):
-            color, marker, offset, words = _WAYS[by]
+            color, marker, offset, said = _WAYS[by]
+            said = "labels of all items" if by == "both" and shares.is_census(table) else said
             places = [values.index(label) + offset for label in rows["label"]]
             spans = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
-            style = {"fmt": marker, "color": color, "ecolor": color, "capsize": 3, "label": words}
+            style = {"fmt": marker, "color": color, "ecolor": color, "capsize": 3, "label": said}
             ax.errorbar(rows["share"], places, xerr=[one.clip(lower=0) for one in spans], **style)
         ax.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
         ax.grid(axis="y", visible=False)
-        ax.set(xlim=(0, min(1.0, 1.1 * shown["high"].max())), ylim=(-0.6, len(values) - 0.4))
+        most = min(1.0, 1.1 * shown["high"].max())
+        ax.set(xlim=(-0.015 * most, 1.015 * most), ylim=(-0.6, len(values) - 0.4))
         ax.set(xlabel="share of all items, with its 95 % interval")
         ax.figure.legend(ncols=2, loc="outside lower left", frameon=False)
     return None
@@ -209,8 +211,14 @@ def _mixed_up(mine: pd.DataFrame, who: str) -> str:
     is_value = ~mine["said"].isin([confused.UNDECIDED, confused.OUTSIDE])
     wrong = mine[mine["true"].ne(mine["said"]) & is_value]
     if wrong.empty:
-        return f"No value is taken for another one by {who}"
+        on = words.n_of(int(mine["n"].sum()), "label")
+        return f"No value is taken for another one by {_called(who)}, on {on}"
     first = wrong.sort_values("n", ascending=False, kind="stable").iloc[0]
     whole = mine[mine["field"].eq(first["field"]) & mine["true"].eq(first["true"])]["n"].sum()
-    of = f"of {whole:,} labels with {first['field']} = {first['true']}"
-    return f"Most often mixed up by {who}: {of}, {first['n']:,} are said to be {first['said']}"
+    times = f"{first['n']:,} of {words.n_of(whole, 'label')}"
+    what = f"{first['field']} = {first['true']}, said to be {first['said']} on {times}"
+    return f"Most often mixed up by {_called(who)}: {what}"
+
+
+def _called(who: str) -> str:
+    return "the panel" if who == confused.PANEL else who

@@ -6,9 +6,12 @@ They speak to a terminal, and decide nothing that the library decides.
 import argparse
 from typing import TYPE_CHECKING
 
+from lib import words
 from lib.commands import DONE, number, plain
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lib.runs import Run
 
 
@@ -20,21 +23,32 @@ def sample_gold(given: argparse.Namespace) -> int:
     run = runs.find(given.run)
     if given.read:
         return _take_in(given.read, run)
-    by = given.by and [word for words in given.by for word in words.split(",")]
+    by = given.by and [name for names in given.by for name in names.split(",")]
     sample, n_before = labelling.draw(run, given.n, given.seed, by, given.anew)
     written = labelling.write(run, sample, given.format)
     n_open = len(labelling.unlabelled(run, sample))
-    kept = f", {n_before:,} of them before" if n_before else ""
-    print(f"{len(sample):,} items are drawn for gold{kept}, seed {sample['seed'].iloc[0]}.")
+    print(_drawn(len(sample), n_before, sample["seed"].iloc[0], given))
     for stratum, part in sample.groupby("stratum"):
         chance = part["probability"].iloc[0]
         print(plain(f"  {stratum}: {len(part):,} of {round(len(part) / chance):,}"))
-    print(f"{len(sample) - n_open:,} of them are labelled in gold.csv, {n_open:,} are open.")
+    print(f"Labelled in gold.csv: {len(sample) - n_open:,} of them; still open: {n_open:,}.")
     for path in written:
         print(f"written: {yamls.shown(path)}")
     if n_open:
         print(f"Fill the sheets in, then: python3 votebook.py sample-gold {run.name} --read FILE")
     return DONE
+
+
+def _drawn(n: int, n_before: int, seed: str, given: argparse.Namespace) -> str:
+    """How many items are drawn, and how many of them were so before."""
+    drawn = f"Drawn for gold: {words.n_of(n, 'item')}"
+    if n > n_before or given.anew:
+        kept = f", {n_before:,} of them before" if n_before else ""
+        return f"{drawn}{kept}, seed {seed}."
+    said = f"{drawn}, all of them before and none now, seed {seed}."
+    if (given.n or n) < n:
+        said += f" --n {given.n} is less than that: a sample only grows, and --anew draws another."
+    return said
 
 
 def _take_in(file: str, run: "Run") -> int:
@@ -44,15 +58,18 @@ def _take_in(file: str, run: "Run") -> int:
     from lib.gold import labelling
 
     found, fresh = labelling.take_in(run, Path(file))
+    n_labelled = found.table["item"].nunique()
     n_places = len(found.table.drop_duplicates(["item", "field"]))
     n_fresh = len(fresh.drop_duplicates(["item", "field"]))
+    of = f"{n_labelled:,} of {words.n_of(found.n_items, 'item')}"
     print(
-        f"{n_places:,} labels on {found.n_items:,} items: {n_fresh:,} are new in gold.csv, "
-        f"{n_places - n_fresh:,} stood there already, {found.n_empty:,} cells are empty."
+        f"{words.n_of(n_places, 'label')} on {of}: "
+        f"{n_fresh:,} new in gold.csv, {n_places - n_fresh:,} there already; "
+        f"{found.n_empty:,} still to be labelled."
     )
     if found.undrawn:
-        what = f"{len(found.undrawn):,} items were not drawn, such as {found.undrawn[0]}:"
-        print(plain(f"{what} they count for nothing that needs a random sample."))
+        what = f"Not drawn: {words.n_of(len(found.undrawn), 'item')}, such as {found.undrawn[0]}."
+        print(plain(f"{what} Such labels count for nothing that needs a random sample."))
     return DONE
 
 
@@ -72,13 +89,23 @@ def review(given: argparse.Namespace) -> int:
         written = findings.write_tasks(run, table, decided, named, folder)
     else:
         written = [findings.write_review(run, table, folder / "review.csv")]
-    print(f"{len(table):,} values to review, of {table['item'].nunique():,} items:")
-    for why, n_rows in table["why"].str.split(", ").explode().value_counts().items():
-        print(plain(f"  {why}: {n_rows:,}"))
+    _listed(table)
     for path in written:
         print(f"written: {yamls.shown(path)}")
     print(f"Fill it in, then: python3 votebook.py review {run.name} --read FILE")
     return DONE
+
+
+def _listed(table: "pd.DataFrame") -> None:
+    """Say how long the list is and why; fields below a condition are no part of its length."""
+    is_below = table["why"].eq("condition")
+    asked, n_items = table[~is_below], words.n_of(table["item"].nunique(), "item")
+    print(f"{words.n_of(len(asked), 'value')} to review, of {n_items}:")
+    for why, n_rows in asked["why"].str.split(", ").explode().value_counts().items():
+        print(plain(f"  {why}: {n_rows:,}"))
+    if n_below := int(is_below.sum()):
+        rows = words.n_of(n_below, "row")
+        print(f"and {rows} of fields that need a value only if their condition is true after all.")
 
 
 def export(given: argparse.Namespace) -> int:
@@ -92,7 +119,8 @@ def export(given: argparse.Namespace) -> int:
     files = exports.write(run, folder, given.format, given.text)
     for row in files.itertuples():
         path = yamls.shown(folder / row.format / row.file)
-        print(plain(f"written: {path} ({row.n_rows:,} rows, {row.n_bytes:,} bytes)"))
+        size = f"{words.n_of(row.n_rows, 'row')}, {words.n_of(row.n_bytes, 'byte')}"
+        print(plain(f"written: {path} ({size})"))
     print("With the texts." if given.text else "No text of a document is in them (--text).")
     return DONE
 
@@ -105,8 +133,9 @@ def _corrected(file: str, run: "Run") -> int:
 
     found = findings.take_in(run, Path(file).expanduser())
     print(
-        f"{len(found.changes):,} changes are new in corrections.csv, {found.n_known:,} stood there "
-        f"already, {found.n_same:,} rows confirm what was decided, {found.n_empty:,} are empty."
+        f"New in corrections.csv: {words.n_of(len(found.changes), 'change')}; there already: "
+        f"{found.n_known:,}. Rows that confirm what was decided: {found.n_same:,}; empty ones: "
+        f"{found.n_empty:,}."
     )
     if len(found.changes):
         print("Run notebooks 05 and 06 again: they apply them before the verdicts.")

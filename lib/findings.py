@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import consensus, corrections, entities, gold, policies, runs, yamls
+from lib import aggregate, corrections, entities, gold, policies, runs, yamls
 from lib import review as reviewing
 from lib.errors import StudyError
 from lib.gold import labelling
@@ -41,30 +41,6 @@ def labelled(run: Run, items: Collection[str]) -> tuple[pd.DataFrame, pd.DataFra
     sample, stale = labelling.stored(run)
     table = labels(run, items)
     return table[~table["item"].isin(stale)], sample, len(stale)
-
-
-def changes(run: Run) -> pd.DataFrame:
-    """The study's corrections, checked against the run's texts; none where there is no file."""
-    path = Path(run.study.folder) / "corrections.csv"
-    return (
-        corrections.read(path, run.study, texts(run)) if path.is_file() else corrections.table([])
-    )
-
-
-def texts(run: Run) -> dict[str, str]:
-    """The SHA-256 of the text of each item."""
-    known = pd.read_parquet(run.path("documents.parquet"), columns=["item", "sha256"])
-    return dict(zip(known["item"], known["sha256"], strict=True))
-
-
-def correct(run: Run, decided: pd.DataFrame) -> pd.DataFrame:
-    """The consensus with the study's corrections applied and flagged in the column `corrected`."""
-    return corrections.apply(decided, changes(run), run.study)
-
-
-def correct_names(run: Run, named: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
-    """The elected names with corrected lists applied and flagged; `decided` is corrected."""
-    return corrections.apply_to_names(named, decided, changes(run), run.study)
 
 
 def name_scores(run: Run, named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +127,7 @@ def write_tasks(
 
 def known_changes(run: Run) -> dict[tuple[str, str], str]:
     """The corrections of the study: (item, field) to value."""
-    table = changes(run)
+    table = aggregate.changes(run)
     places = zip(table["item"], table["field"], strict=True)
     return dict(zip(places, table["corrected"], strict=True))
 
@@ -162,18 +138,14 @@ def take_in(run: Run, path: Path) -> reviewed.Reviewed:
     Together with those that are there, the changes must fit what the votes say. Raises StudyError
     that names every mistake of the file.
     """
-    before = changes(run)
+    before = aggregate.changes(run)
     known = known_changes(run)
-    found = reviewed.read(path, run.study, texts(run), known)
+    found = reviewed.read(path, run.study, aggregate.texts(run), known)
     problems = list(found.problems)
     if len(found.changes):
         both = [*before.to_dict("records"), *found.changes.to_dict("records")]
-        cast, study = run.path("votes.parquet"), run.study
-        named = entities.elect(run.path("mentions.parquet"), cast, study)
-        named = entities.settle(named, run.path("documents.parquet"), study)
-        decided = entities.listed(consensus.decide(cast, study), named)
         with yamls.noting(problems):
-            corrections.apply(decided, corrections.table(both), study)
+            aggregate.check(run, corrections.table(both))
     yamls.refuse(problems, corrections.SO)
     if len(found.changes):
         corrections.append(Path(run.study.folder) / "corrections.csv", found.changes)

@@ -6,6 +6,7 @@ All notebooks run from one process, over IPC instead of open TCP ports where the
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
+from typing import Any
 
 from lib import dispatch, report, runs, services, yamls
 from lib.errors import StudyError, VotebookError
@@ -33,6 +35,14 @@ _NOTED = ("input_path", "output_path", "environment_variables", "parameters")
 LAST_SENDING = "04_monitor_batches"
 # The debugger's remark about frozen modules would stand in the outputs.
 _KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+# Registered first, it is called last: all that is to be done at the end is done by then, and to
+# take down every module one by one would take a process of a notebook longer than some notebooks.
+_AT_END = "__import__('atexit').register(__import__('os')._exit, 0);"
+_ARGUMENTS = (
+    "--Application.log_level=50",
+    "--HistoryManager.enabled=False",
+    f"--IPKernelApp.exec_lines={_AT_END}",
+)
 _OURS = {kind.__name__: kind for kind in (VotebookError, *VotebookError.__subclasses__())}
 
 
@@ -182,7 +192,8 @@ def _run_cells(
             progress_bar=False,
             cwd=str(runs.ROOT),
             config=Config({"KernelManager": _transport(draft.parent)}),
-            extra_arguments=["--Application.log_level=50", "--HistoryManager.enabled=False"],
+            extra_arguments=list(_ARGUMENTS),
+            engine_name=_engine(),
             kernel_manager_class=_kernels(),
         )
     except PapermillExecutionError as error:
@@ -195,6 +206,28 @@ def _run_cells(
     return None
 
 
+@functools.cache
+def _engine() -> str:
+    """Papermill's engine, which here writes a notebook at its end alone, however that comes.
+
+    It would write all of it before and after every cell, into a folder that nobody sees.
+    """
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: object) -> None:
+            draft, nb_man.output_path = nb_man.output_path, None
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **more)
+            finally:
+                nb_man.output_path = draft
+
+    papermill_engines.register("once", Engine)
+    return "once"
+
+
+@functools.cache
 def _kernels() -> type:
     """Kernels that say nothing on the terminal: what cells print stands in the notebook, and what
     libraries say beside it, of the sockets of a process that ends, say, is for nobody.

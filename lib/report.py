@@ -5,6 +5,7 @@ tagged `private` are left out, and no folder that would name its user. Markup in
 allow-list (nh3) and a strict Content Security Policy.
 """
 
+import functools
 import html
 import re
 import sys
@@ -82,9 +83,7 @@ def public(notebook: NotebookNode, hide: Callable[[str], str] = str) -> Notebook
 
 def notebook_page(notebook: NotebookNode, title: str, note: str = "") -> str:
     """A notebook made `public` as an HTML page without scripts; `note` is markup for its top."""
-    exporter = HTMLExporter(sanitize_html=True, mathjax_url="", require_js_url="")
-    exporter.register_filter("clean_html", clean)
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    page, _ = _exporter().from_notebook_node(notebook, {"metadata": {"name": title}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r"<style\b.*?</style>", _uncommented, page, flags=re.DOTALL)
     meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -109,6 +108,14 @@ def clean(markup: str) -> str:
         filter_style_properties=_STYLES,
         link_rel=None,
     )
+
+
+@functools.cache
+def _exporter() -> HTMLExporter:
+    """What makes a page of a notebook; to read its templates takes longer than to make a page."""
+    exporter = HTMLExporter(sanitize_html=True, mathjax_url="", require_js_url="")
+    exporter.register_filter("clean_html", clean)
+    return exporter
 
 
 def _only_pictures(_: str, attribute: str, value: str) -> str | None:

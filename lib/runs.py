@@ -10,7 +10,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +52,10 @@ class Run:
         """Where the run keeps the file or folder `name`."""
         return self.folder / name
 
-    def table(self, name: str) -> "pd.DataFrame":
-        """The table `name`.parquet of this run; a missing one names the notebook that writes it."""
+    def table(self, name: str, columns: list[str] | None = None) -> "pd.DataFrame":
+        """The table `name`.parquet of this run, or some columns of it; a missing one names the
+        notebook that writes it.
+        """
         import pandas as pd
 
         path = self.path(f"{name}.parquet")
@@ -62,7 +64,7 @@ class Run:
             raise StudyError(
                 f"{yamls.shown(path)} is missing: run {made_in} first.", file=str(path)
             )
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
 
 
 MADE_IN = {
@@ -228,26 +230,38 @@ def stream(
 
 def write_stream(frames: "Iterator[pd.DataFrame]", path: Path) -> int:
     """Write frames as row groups of one Parquet file, whole or not at all; gives the row count."""
+    n_rows = 0
+    with appending(path) as write:
+        for frame in frames:
+            write(frame)
+            n_rows += len(frame)
+    return n_rows
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> "Iterator[Callable[[pd.DataFrame], None]]":
+    """What writes one frame after the other into a Parquet file, which appears whole or not at all.
+
+    The first one says which columns and types the file has.
+    """
     import pyarrow
     import pyarrow.parquet
 
-    n_rows, writer = 0, None
-    with replacing(path) as part:
-        try:
-            for frame in frames:
-                table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-                writer = writer or pyarrow.parquet.ParquetWriter(
-                    part, table.schema, compression="zstd"
-                )
-                writer.write_table(table)
-                n_rows += len(frame)
-                crash_point("rows written")
-        finally:
-            if writer:
-                writer.close()
-        if not writer:
+    with replacing(path) as part, contextlib.ExitStack() as after:
+        writers: list[pyarrow.parquet.ParquetWriter] = []
+
+        def write(frame: "pd.DataFrame") -> None:
+            schema = writers[0].schema if writers else None
+            table = pyarrow.Table.from_pandas(frame, schema, preserve_index=False)
+            if not writers:
+                file = pyarrow.parquet.ParquetWriter(part, table.schema, compression="zstd")
+                writers.append(after.enter_context(file))
+            writers[0].write_table(table)
+            crash_point("rows written")
+
+        yield write
+        if not writers:
             raise AccountingError(f"{path.name} would have no rows: the table before it is empty.")
-    return n_rows
 
 
 def write_csv(frame: "pd.DataFrame", path: Path) -> None:

@@ -5,9 +5,11 @@ Only reads. What is expected rests on the pilot where its answers are in, else o
 
 import pandas as pd
 
-from lib import asking, collect, decisive, said
+from lib import asking, collect, decisive, ranges, said
 from lib.decisive import bounds, waves
+from lib.ranges import Rows
 from lib.runs import Run
+from lib.study import Study
 
 
 def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
@@ -19,7 +21,8 @@ def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
     sample, items = _pilot(run, requests), requests["item"].drop_duplicates()
     plan = waves.choose(run.study, usd_of, sample)
     full = asking.items_in_full(run, items)
-    n_full = len(full) if asking.is_decisive(run.study) else run.study.voting.pilot
+    is_pilot_alone = _may_spare(run.study) and not asking.is_decisive(run.study)
+    n_full = run.study.voting.pilot if is_pilot_alone else len(full)
     voting = run.study.voting.model_copy(update={"pilot": n_full})
     study = run.study.model_copy(update={"voting": voting})
     table = decisive.expected(study, usd_of, len(items), plan, sample)
@@ -27,22 +30,25 @@ def expected(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def plans(run: Run, requests: pd.DataFrame) -> pd.DataFrame:
-    """The cheapest plan for each number of waves, and the one that is chosen."""
+    """The cheapest plan for each number of waves, and the one that is chosen; none with alarms."""
     usd_of = asking.prices(run.study, requests, collect.outcomes(run))
-    return waves.plans(run.study, usd_of, _pilot(run, requests)).drop(columns="plan")
+    table = waves.plans(run.study, usd_of, _pilot(run, requests)).drop(columns="plan")
+    return table if _may_spare(run.study) else table.iloc[:0]
 
 
 def sentence(run: Run, table: pd.DataFrame) -> str:
     """What the study does about votes that cannot matter, from the table of `expected`."""
+    if not _may_spare(run.study):
+        return "Every vote is asked: with `mode: alarm` each of them may raise an alarm."
     is_full = table["n_expected"].round(9).eq(table["n_requests"]).all()
     share = 1 - table["expected_usd"].sum() / max(table["all_usd"].sum(), 1e-12)
-    basis = f"by {table['rests_on'].iloc[0]}"
+    less = f"{100 * share:.0f} % less is expected, by {table['rests_on'].iloc[0]}"
     if not asking.is_decisive(run.study):
-        return f"Every vote is asked. With `ask: decisive`, {share:.0%} less is expected, {basis}."
+        return f"Every vote is asked. With `ask: decisive`, {less}."
     if is_full:
         why = "the pilot and the labelled items are all there are, or every vote counts"
-        return f"Every vote is asked, though the study says `ask: decisive`: {why}."
-    return f"Votes that cannot matter are spared: {share:.0%} less is expected, {basis}."
+        return f"No vote is expected to be spared, though the study says `ask: decisive`: {why}."
+    return f"Votes that cannot matter are spared: {less}."
 
 
 def real(run: Run) -> pd.DataFrame:
@@ -66,17 +72,17 @@ def real(run: Run) -> pd.DataFrame:
 def replayed(run: Run, ballots: pd.DataFrame) -> pd.DataFrame:
     """What decisive voting would have asked in a run that has all votes: `decisive.replay`.
 
-    Nothing where votes were spared.
+    Nothing where votes were spared, and with alarms, which all votes may raise.
     """
     requests = run.table("requests")
     usd_of = asking.prices(run.study, requests, collect.outcomes(run))
     pilot = asking.pilot_items(run.study, requests["item"])
-    is_whole = not ballots["abstained"].eq("settled").any()
+    is_whole = _may_spare(run.study) and not ballots["abstained"].eq("settled").any()
     table = decisive.replay(ballots if is_whole else ballots.iloc[:0], run.study, usd_of, pilot)
     return table if is_whole else table.iloc[:0]
 
 
-def marked(run: Run, decided: pd.DataFrame, ballots: pd.DataFrame) -> pd.DataFrame:
+def marked(run: Run, decided: pd.DataFrame, votes: Rows) -> pd.DataFrame:
     """The consensus with what sparing means for it: `n_spared` votes of each item and field, and
     `margin_low`, the smallest margin that they could have left; the status would be the same.
 
@@ -84,7 +90,7 @@ def marked(run: Run, decided: pd.DataFrame, ballots: pd.DataFrame) -> pd.DataFra
     """
     if not asking.is_decisive(run.study):
         return decided
-    place = ["item", "field"]
+    place, ballots = ["item", "field"], ranges.read(votes)
     is_spared = ballots["abstained"].eq("settled")
     counts = is_spared.groupby([ballots[name] for name in place]).sum().rename("n_spared")
     table = decided.merge(counts.reset_index(), on=place, how="left")
@@ -94,6 +100,11 @@ def marked(run: Run, decided: pd.DataFrame, ballots: pd.DataFrame) -> pd.DataFra
     table = table.merge(bounds.margins(there, run.study), on=place, how="left")
     table["margin_low"] = table["margin_low"].where(table["n_spared"].gt(0), table["margin"])
     return table
+
+
+def _may_spare(study: Study) -> bool:
+    """Whether the study could spare votes, if it wanted to."""
+    return study.panels[study.panel].mode == "vote"
 
 
 def _pilot(run: Run, requests: pd.DataFrame) -> pd.DataFrame | None:

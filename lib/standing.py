@@ -20,7 +20,17 @@ from lib.service import Service
 
 _FACT = "standing"
 _PLANNERS = ("answers", "brake", "pacing", "planning", "queues", "shards", "submit", "wanted")
-_PLANNERS += ("asking", "consensus", "said", "tally", "votes", "weights", "decisive/__init__")
+_PLANNERS += (
+    "asking",
+    "consensus",
+    "ranges",
+    "said",
+    "scratch",
+    "tally",
+    "votes",
+    "weights",
+    "decisive/__init__",
+)
 _PLANNERS += ("decisive/bounds", "decisive/contests", "decisive/waves")
 
 

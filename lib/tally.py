@@ -12,7 +12,8 @@ from typing import NamedTuple
 import duckdb
 
 # Every item on one line: what was asked, and for each value its votes (n0, n1...) and its weight
-# (w0, w1...). The repeats of an annotator that voted share its units.
+# (w0, w1...). The votes of an annotator share its units, as many as it has repeats, which is units
+# // slot_units; every vote beyond them weighs as much as one of those.
 _WEIGHED = """
 SELECT item, count(*) AS n_asked, sum(slot_units)::BIGINT AS planned,
     coalesce(bool_or(simulated), false) AS simulated, {counts}, {sums}
@@ -67,7 +68,7 @@ COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "c
 class Weighing(NamedTuple):
     """How votes weigh: units in a weight of 1, and the quorum as a fraction.
 
-    `shares` says that annotators with several repeats share their units among those that voted;
+    `shares` says that annotators with several repeats share their units among their votes;
     `equal_units` that all weigh the same and no vote is simulated, which needs no panel.
     """
 
@@ -136,7 +137,7 @@ def _items(values: Sequence[str], where: str, *, shares: bool, equal: bool) -> s
         shares=", ".join(
             f"coalesce(sum(units // voted * n{n}), 0)::BIGINT AS w{n}" for n in places
         ),
-        voted=f"nullif({_sum('n', places)}, 0)",
+        voted=f"nullif(least({_sum('n', places)}, units // slot_units), 0)",
         where=where,
     )
 
@@ -160,7 +161,10 @@ def _pairs(
         for a in people
         for n in places
     ]
-    voted = [_sum("n", [f"{n}_{a}" for n in places]) for a in people]
+    voted = [
+        f"least({_sum('n', [f'{n}_{a}' for n in places])}, {panel[a][1] // (panel[a][2] or 1)})"
+        for a in people
+    ]
     planned = " + ".join(f"a{a} * {panel[a][2]}::BIGINT" for a in people)
     derived = [f"{_sum('a', people)} AS n_asked", f"{planned} AS planned"]
     for n in places:

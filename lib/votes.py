@@ -5,7 +5,6 @@ weight and never becomes a value. Counting them is `consensus` and `entities`. W
 Parquet: memory holds one batch of answers.
 """
 
-import contextlib
 import errno
 import itertools
 import math
@@ -22,8 +21,9 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from lib import runs, totals, weights
+from lib import ranges, runs, scratch, totals, weights
 from lib.fields import Field
+from lib.ranges import Rows
 from lib.study import Study
 
 SLOT = ("item", "field", "annotator", "repeat")
@@ -90,12 +90,12 @@ def collect(
     if isinstance(outcomes, str | Path):
         outcomes = Path(outcomes).parent.glob(Path(outcomes).name)
     folder.mkdir(parents=True, exist_ok=True)
-    with database(folder) as base, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with scratch.database(folder) as base, tempfile.TemporaryDirectory(dir=folder) as parts:
         base.read_parquet(str(requests)).create_view("requests")
         base.register("spared", pd.DataFrame({"key": sorted(spared)}, dtype="str"))
         _outcomes(base, sorted(map(str, outcomes)))
         n_items = totals.check_slots(base, study)
-        said, named = f"{scratch}/said", f"{scratch}/named"
+        said, named = f"{parts}/said", f"{parts}/named"
         with (
             pyarrow.parquet.ParquetWriter(said, _VOTES) as votes,
             pyarrow.parquet.ParquetWriter(named, _MENTIONS) as mentions,
@@ -141,7 +141,7 @@ def said(content: str, study: Study) -> Iterator[tuple[str | None, str | None]]:
     return (_vote(values, name, study) for name in study.fields)
 
 
-def strays(votes: Path | pd.DataFrame) -> pd.DataFrame:
+def strays(votes: Rows) -> pd.DataFrame:
     """What was said that no field allows: field, annotator, model, said, n_votes, item (the first).
 
     The most frequent come first. A stray value is an abstention, and never a class of its own.
@@ -149,11 +149,8 @@ def strays(votes: Path | pd.DataFrame) -> pd.DataFrame:
     query = """SELECT field, annotator, model, said, count(*) AS n_votes, min(item) AS item
         FROM votes WHERE abstained = 'stray' GROUP BY ALL
         ORDER BY n_votes DESC, field, annotator, model, said"""
-    with database() as base:
-        if isinstance(votes, Path):
-            base.read_parquet(str(votes)).create_view("votes")
-        else:
-            base.register("votes", votes.astype({"said": "string", "abstained": "string"}))
+    with scratch.database() as base:
+        ranges.see(base, "votes", votes)
         return base.execute(query).df()
 
 
@@ -167,15 +164,6 @@ def entity_key(name: str) -> str:
     words = " ".join(folded.replace(_CURLY, "'").split())
     kept = [n for n, letter in enumerate(words) if unicodedata.category(letter)[0] not in "PZC"]
     return words[kept[0] : kept[-1] + 1] if kept else ""
-
-
-@contextlib.contextmanager
-def database(folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in bounded memory; what does not fit goes to a folder inside `folder`."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        bounds = {"memory_limit": "2GB", "temp_directory": scratch}
-        with duckdb.connect(config={**bounds, "preserve_insertion_order": "false"}) as base:
-            yield base
 
 
 def _outcomes(base: duckdb.DuckDBPyConnection, files: list[str]) -> None:

@@ -66,6 +66,8 @@ def wanted(
     failed = failed[is_open[tried[failed]]]
     is_fresh[tried[failed]] = False
     fresh = unique[is_open & is_fresh].assign(attempt=0)
+    if not len(failed):  # as in most steps
+        return fresh[_COLUMNS].reset_index(drop=True)
     again = _again(unique, outcomes.iloc[failed].assign(place=tried[failed]), study)
     return pd.concat([fresh, again]).sort_index()[_COLUMNS].reset_index(drop=True)
 

@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[object, Lines]:
     content = text(path)
     reading = _Reading(path)
     try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        node = _composed(content)
         value = None if node is None else _value(node, (), reading)
     except yaml.reader.ReaderError as error:
         line = content.count("\n", 0, error.position) + 1
@@ -51,6 +51,18 @@ def read(path: Path) -> tuple[object, Lines]:
         raise problem(path, mark and mark.line + 1, what + hint) from error
     reading.lines.setdefault((), 1)
     return value, reading.lines
+
+
+def _composed(content: str) -> yaml.Node | None:
+    """The nodes of a YAML text, by PyYAML's quick parser where it is there.
+
+    What that one refuses is for the other to judge and to name, so that a mistake reads the same
+    everywhere; and tabs, which it lets through inside of words.
+    """
+    if "\t" not in content:
+        with contextlib.suppress(yaml.YAMLError, AttributeError):
+            return yaml.compose(content, Loader=yaml.CSafeLoader)
+    return yaml.compose(content, Loader=yaml.SafeLoader)
 
 
 def text(path: Path) -> str:

@@ -10,7 +10,9 @@ import http.client
 import http.server
 import json
 import threading
+import time
 import urllib.parse
+import urllib.request
 
 import openai
 import pandas as pd
@@ -82,35 +84,71 @@ def write_requests(run):
     runs.write_stream(prompts.requests(run.study, items), run.path("requests.parquet"))
 
 
+def client_at(endpoint, base_url="", **options):
+    """A client of the service, which `close_clients` closes."""
+    # To read the system's certificates would take longer than all calls of a test.
+    http = openai.DefaultHttpxClient(verify=False)
+    url, key = base_url or endpoint["base_url"], endpoint["token"]
+    client = openai.OpenAI(base_url=url, api_key=key, http_client=http, **options)
+    OPENED.append(client)
+    return client
+
+
 def service_at(endpoint, base_url="", **differs):
     """A service as `lib.service` makes it, but quick, and with simulated money unless told."""
-    client = openai.OpenAI(
-        base_url=base_url or endpoint["base_url"], api_key=endpoint["token"], timeout=20
-    )
-    OPENED.append(client)
+    client = client_at(endpoint, base_url, timeout=60)
     settings = {"free": True, "grace_seconds": 0.4, "poll_seconds": 0.05, **differs}
     return Service(settings.pop("name", "local"), client, **settings)
 
 
 def finish(run, to, max_usd=0.0):
-    """Follow a run for at most a minute."""
-    return dispatch.follow(run, to, max_usd, 1 / 60)
+    """Follow a run to its end; a quarter of an hour only ends what would hang."""
+    return dispatch.follow(run, to, max_usd, 1 / 4)
+
+
+def got(endpoint, path):
+    """What the service answers, as bytes."""
+    headers = {"Authorization": f"Bearer {endpoint['token']}"}
+    request = urllib.request.Request(f"{endpoint['base_url']}/{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read()
 
 
 def batches_of(endpoint):
     """All batches in the book of the service, by id."""
-    with openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"]) as client:
-        return {batch.id: batch.to_dict() for batch in client.batches.list(limit=100)}
+    found, after = {}, ""
+    while True:
+        page = json.loads(got(endpoint, f"batches?limit=100{after}"))
+        found |= {batch["id"]: batch for batch in page["data"]}
+        if not page["has_more"]:
+            return found
+        after = f"&after={page['data'][-1]['id']}"
+
+
+def are_past(endpoint, *states):
+    """Wait until none of the service's newest batches is in one of these states."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        page = json.loads(got(endpoint, "batches?limit=100"))
+        if not any(batch["status"] in states for batch in page["data"]):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"batches are {' or '.join(states)} for very long")
+
+
+def have_ended(endpoint):
+    """Wait until the service has ended all its batches."""
+    are_past(endpoint, "validating", "in_progress", "finalizing", "cancelling")
 
 
 def paid(endpoint, before=()):
     """How often the service ran each line, by custom_id, over all batches not in `before`."""
+    are_past(endpoint, "validating")
     counts = collections.Counter()
-    with openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"]) as client:
-        for batch in client.batches.list(limit=100):
-            if batch.id not in before and batch.request_counts.total:
-                raw = client.files.content(batch.input_file_id).read()
-                counts.update(json.loads(line)["custom_id"] for line in raw.splitlines())
+    for name, batch in batches_of(endpoint).items():
+        if name not in before and batch["request_counts"]["total"]:
+            raw = got(endpoint, f"files/{batch['input_file_id']}/content")
+            counts.update(json.loads(line)["custom_id"] for line in raw.splitlines())
     return counts
 
 

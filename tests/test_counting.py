@@ -122,6 +122,46 @@ def test_repeats_are_runs_of_a_worker_or_a_model():
     }
 
 
+def test_a_second_vote_of_a_worker_has_a_full_weight():
+    """a says x twice and b says y: x with 2 of 3. In runs, m says y, y and z says x twice: m has a
+    share for each of its two runs, its third vote weighs 1/2 as well, and z has a full one each.
+    """
+    row = one([("p", "a", "x"), ("p", "a", "x"), ("p", "b", "y")])
+    assert (row["value"], row["weight_for"], row["weight_planned"]) == ("x", 2, 3)
+    rows = [("p", "m0", "y", "m"), ("p", "m1", "y", "m"), ("p", "z", "x", None)]
+    columns = ("item", "worker", "label", "model")
+    row = one([*rows, rows[0], rows[2]], columns=columns)
+    assert (row["value"], json.loads(row["weights"])) == ("x", {"x": 2.0, "y": 1.5})
+    assert row["weight_planned"] == 3.5
+    numbers = table([(item, who, "96"[said == "x"], of) for item, who, said, of in rows], columns)
+    numbers = pd.concat([numbers, numbers.iloc[[0, 2]]])
+    assert counting.average(numbers, "mean")["value"].tolist() == [
+        "7.285714285714286"
+    ]  # 25.5 / 3.5
+
+
+@settings(deadline=None, max_examples=15)
+@given(ROWS, st.integers(2, 4))
+def test_votes_of_others_elsewhere_change_nothing(rows, n_runs):
+    """Whether some model has runs on another item does not change what these votes decide."""
+    votes = table(rows)
+    others = table([("z", f"m{n}", "x", "m") for n in range(n_runs)], (*votes, "model"))
+    both = pd.concat([votes.assign(model=votes["worker"]), others])
+    counted = counting.count(both, ["x", "y"]).query("item != 'z'").reset_index(drop=True)
+    alone = counting.count(votes, ["x", "y"])
+    for one_table in (alone, counted):  # 1 and 1.0 are the same weight
+        one_table["weights"] = one_table["weights"].map(json.loads, na_action="ignore")
+    pd.testing.assert_frame_equal(alone, counted, check_dtype=False)
+
+
+def test_rows_without_model_or_repeat_stand_for_their_worker():
+    """Beside models with repeats, a person has neither, and still a vote."""
+    rows = [("p", "ann", "x", None, None), ("p", "m0", "y", "m", "0"), ("p", "m0", "y", "m", "1")]
+    votes = table(rows, ("item", "worker", "label", "model", "repeat"))
+    assert polls.overview(votes)["n_voters"] == 2
+    assert counting.count(votes)["status"].tolist() == ["tie"]
+
+
 def test_weights_of_runs_by_their_model():
     """Each run of m weighs 2 when m does, unless the run is named itself."""
     rows = [("p", "m0", "y", "m"), ("p", "m1", "y", "m"), ("p", "n0", "x", "n")]

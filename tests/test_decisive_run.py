@@ -196,6 +196,19 @@ def test_what_was_saved_is_told(study, endpoint):
     assert savings.marked(whole, decided, votes) is decided
 
 
+def test_alarms_need_every_vote(study):
+    """Nothing is expected to be spared, no plan is shown and none is replayed."""
+    strong = {**PANEL, "terra": annotator("gpt-6.1-terra", weight=2)}
+    run = study("some", ask="decisive", pilot=2, annotators=strong, mode="alarm")
+    requests = run.table("requests")
+    table = savings.expected(run, requests)
+    assert table["n_expected"].tolist() == table["n_requests"].tolist()
+    assert savings.sentence(run, table).startswith("Every vote is asked: with `mode: alarm`")
+    assert savings.plans(run, requests).empty
+    votes = pd.DataFrame(columns=["item", "field", "annotator", "repeat", "value", "abstained"])
+    assert savings.replayed(run, votes).empty
+
+
 def test_labelled_items_are_asked_in_full(study, endpoint):
     """Labels that come after the run was done have the rest of their items asked."""
     run, to = study("some", ask="decisive", pilot=2), at(endpoint)

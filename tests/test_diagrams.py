@@ -53,7 +53,7 @@ def test_confusion_is_drawn_with_its_finding(run):
     votes, decided, gold = counted()
     table = confusion.table(votes, decided, gold, STUDY)
     output = drawn(run, lambda: diagrams.confusion(run, table, "05_confusion"))
-    assert "Most often mixed up by panel: " in output.metadata["image/png"]["alt"]
+    assert "Most often mixed up by the panel: " in output.metadata["image/png"]["alt"]
     assert figures(run) == ["05_confusion.png", "05_confusion.svg"]
     drawn(run, lambda: diagrams.confusion(run, table, "05_confusion", "b"))
 
@@ -147,7 +147,7 @@ def test_prevalence_is_drawn_with_and_without_a_sample(run):
     assert figures(run) == ["05_prevalence.png", "05_prevalence.svg"]
     alone = shares.table(decided, gold.head(0), None, STUDY)
     output = drawn(run, lambda: diagrams.prevalence(run, alone, "05_prevalence"))
-    assert "no random sample" in output.metadata["image/png"]["alt"]
+    assert "gold does not correct" in output.metadata["image/png"]["alt"]
     drawn(run, lambda: diagrams.prevalence(run, alone.head(0), "05_prevalence"))
     assert figures(run) == []
 

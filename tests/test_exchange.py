@@ -207,3 +207,4 @@ def test_real_judges(shared, tmp_path, capsys):
     assert "the panel would be right on 0.5242" in text
     assert "does not beat its best member" in text
     assert "dawid-skene: changes 2,579 decided labels in 100 iterations, right on 0.39" in text
+    assert ", and has not settled" in text

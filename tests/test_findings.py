@@ -6,7 +6,7 @@ import making
 import pandas as pd
 import pytest
 
-from lib import consensus, entities, findings, gold, review, runs, votes
+from lib import aggregate, consensus, corrections, entities, findings, gold, review, runs, votes
 from lib.errors import StudyError
 from lib.runs import Run
 
@@ -47,7 +47,7 @@ def counted(run, answers):
         ],
         columns=[*table.columns, "key", "name", "n", "attributes", "weight"],
     )
-    runs.write_table(mentions, run.path("mentions.parquet"))
+    runs.write_table(mentions.astype({"item": "str"}), run.path("mentions.parquet"))
     named = entities.elect(mentions, table, run.study)
     return table, consensus.decide(table, run.study), named
 
@@ -79,14 +79,19 @@ def test_gold_on_an_unknown_item_stops(run, tmp_path):
         findings.labels(run, ["r1"])
 
 
+def corrected(run, decided):
+    """The consensus with the corrections of the study's file."""
+    return corrections.apply(decided, aggregate.changes(run), run.study)
+
+
 def test_corrections_are_applied_when_there_are_some(run, tmp_path):
     """Without the file nothing is corrected; with it one row is, and is flagged."""
     _, decided, _ = counted(run, {("r1", "mood"): alike("calm")})
-    assert not findings.correct(run, decided)["corrected"].any()
+    assert not corrected(run, decided)["corrected"].any()
     header = "item,field,original,corrected,reason,who,date\n"
     change = "r1,mood,calm,angry,misread,Ann,2026-11-22\n"
     (tmp_path / "corrections.csv").write_text(header + change)
-    table = findings.correct(run, decided)
+    table = corrected(run, decided)
     assert table.loc[table["corrected"], "value"].tolist() == ["angry"]
 
 
@@ -127,9 +132,9 @@ def test_the_review_is_a_file_of_corrections_to_fill(run, tmp_path):
     runs.write_csv(filled, path)
     found = findings.take_in(run, path)
     assert len(found.changes) == 1
-    assert findings.correct(run, decided).query("corrected")["value"].tolist() == ["angry"]
+    assert corrected(run, decided).query("corrected")["value"].tolist() == ["angry"]
     assert findings.take_in(run, path)[1:4] == (len(filled) - 1, 0, 1)
-    assert len(findings.changes(run)) == 1
+    assert len(aggregate.changes(run)) == 1
 
 
 def test_a_list_is_corrected_as_it_stands_after_overlaps(run, tmp_path):
@@ -143,7 +148,7 @@ def test_a_list_is_corrected_as_it_stands_after_overlaps(run, tmp_path):
     filled = pd.DataFrame([{**row, "reason": "-", "who": "Ann", "sha256": "sha of r1"}])
     runs.write_csv(filled.assign(date=""), tmp_path / "filled.csv")
     assert len(findings.take_in(run, tmp_path / "filled.csv").changes) == 1
-    assert findings.correct(run, decided).query("corrected")["value"].tolist() == ["[]"]
+    assert corrected(run, decided).query("corrected")["value"].tolist() == ["[]"]
 
 
 def test_a_filled_list_is_not_written_over(run, tmp_path):

@@ -135,7 +135,7 @@ def test_the_sentence_compares_what_all_decided():
     said = gold.sentence(measured())
     assert said.startswith("On the 2 labels that all decided, the panel is right on 2 (1.00, ")
     assert said.endswith(
-        ": the panel does not beat its best member. The panel leaves 1 of 4 labels open. "
+        ": the panel does not beat its best member. The panel has no value for 1 of 4 labels. "
         "At least 100 labels are recommended."
     )
 
@@ -155,7 +155,7 @@ def test_a_lead_must_show(panel, member, end):
         for who, n in (("panel", panel), ("a", member))
     ]
     said = gold.sentence(pd.DataFrame(rows))
-    assert said.endswith(f"{end} The panel leaves 10 of 120 labels open.")
+    assert said.endswith(f"{end} The panel has no value for 10 of 120 labels.")
 
 
 def test_repeats_vote_among_themselves_first():

@@ -195,12 +195,12 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     lock.write_text(json.dumps({"sha256": {}, "study": study}), encoding="utf-8")
     assert command.main(["sample-gold", "run", "--n", "4", "--by", "relevant"]) == commands.DONE
     said = capsys.readouterr().out
-    assert said.startswith("4 items are drawn for gold, seed 1.\n  relevant=tie: 2 of 10\n")
+    assert said.startswith("Drawn for gold: 4 items, seed 1.\n  relevant=tie: 2 of 10\n")
     assert "sheet_1.csv" in said
     path = fill(run, relevant="true", people="Kay")
     assert command.main(["sample-gold", "run", "--read", str(path)]) == commands.DONE
     assert capsys.readouterr().out == (
-        "8 labels on 4 items: 8 are new in gold.csv, 0 stood there already, 4 cells are empty.\n"
+        "8 labels on 4 of 4 items: 8 new in gold.csv, 0 there already; 4 still to be labelled.\n"
     )
     path = fill(run, mood="sleepy")
     assert command.main(["sample-gold", "run", "--read", str(path)]) == commands.STOPPED

@@ -16,7 +16,16 @@ LIB = Path(__file__).resolve().parent.parent / "lib"
 # stands for a folder with all that is in it.
 LAYERS = {
     "top": ["__main__", "commands", "exchange", "pipeline", "report", "selftest"],
-    "view": ["accounts", "charts", "counts", "diagrams", "findings", "savings", "tables"],
+    "view": [
+        "accounts",
+        "aggregate",
+        "charts",
+        "counts",
+        "diagrams",
+        "findings",
+        "savings",
+        "tables",
+    ],
     "outside": [
         "asking",
         "audit",
@@ -65,8 +74,10 @@ LAYERS = {
         "outlook",
         "pacing",
         "prompts",
+        "ranges",
         "results",
         "review/",
+        "scratch",
         "shards",
         "tally",
         "tokens",
@@ -90,6 +101,7 @@ LAYERS = {
         "services",
         "spreadsheets",
         "study",
+        "words",
         "yamls",
     ],
 }
@@ -102,7 +114,7 @@ MAY_START_APART = ["__main__", "service"]  # everyone else reaches it over HTTP 
 AT_WORK = {
     "IPython": ["charts", "tables"],
     "apprise": ["notify"],
-    "duckdb": ["exports/", "collect", "consensus", "counting/polls", "votes"],
+    "duckdb": ["exports/", "collect", "consensus", "counting/polls", "ranges", "scratch", "votes"],
     "filelock": ["dispatch", "schedule/", APART],
     "fsspec": ["corpus/find"],
     "httpx2": ["refusals", APART],

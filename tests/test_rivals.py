@@ -64,7 +64,7 @@ def test_only_items_asked_in_full_are_compared():
 @pytest.mark.parametrize(
     ("n", "right", "words"),
     [
-        (99, (50, 60), "No field has 100 labels"),
+        (99, (50, 60), "No field of declared values has 100 labels"),
         (100, (50, 60), "wawa on mood by 10.0 points, which may be chance"),
         (1000, (500, 600), "wawa on mood by 10.0 points. None"),
         (100, (50, 50), "No method is more often right"),
@@ -86,7 +86,7 @@ def test_without_gold():
     votes = answered()
     table = rivals.compare(votes, consensus.decide(votes, STUDY), gold(), STUDY)
     assert set(table["n_gold"]) == {0}
-    assert "No field has 100 labels" in rivals.sentence(table)
+    assert "No field of declared values has 100 labels" in rivals.sentence(table)
 
 
 @settings(deadline=None, max_examples=8)

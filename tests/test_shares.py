@@ -117,7 +117,9 @@ def test_labels_that_nobody_drew_give_no_interval():
     assert np.isnan(row(table, "true", "gold")["low"])
     assert not table["by"].eq("both").any()
     said = shares.sentence(panel, labels, None)
-    assert said.startswith("2 of 6 items are labelled, and nobody drew them at random")
+    assert said.startswith("Labelled: 2 of 6 items, which nobody drew at random: there is no valid")
+    wide = shares.side_by_side(table)
+    assert wide["gold alone"].tolist() == [*["50.0 % of 2 labelled items"] * 2, "-"]
 
 
 def test_a_stratum_without_a_label_gives_no_interval():
@@ -140,8 +142,8 @@ def test_labels_beside_the_sample_do_not_count():
     assert row(table, "true", "gold")["share"] == 1.0
     said = shares.sentence(panel, labels, drawn, n_stale=1)
     assert said == (
-        "2 of 2 drawn items are labelled. Labels on 1 items that nobody drew do not count. "
-        "1 drawn texts are other ones now: their labels do not count. "
+        "Labelled: 2 of 2 drawn items. Labels on 1 item that nobody drew do not count. "
+        "Labels on 1 drawn text that changed since do not count. "
         "At least 100 are recommended: these intervals are wide."
     )
 
@@ -188,8 +190,9 @@ def test_no_items_no_labels():
     assert table["share"].isna().all()
     assert shares.side_by_side(table)["votes alone (naive)"].eq("-").all()
     assert shares.most_common(table).empty
-    assert "no random sample" in shares.finding(table)
-    assert shares.sentence(decided([]), labelled({}), None).startswith("There is no gold")
+    assert "gold does not correct" in shares.finding(table)
+    assert shares.sentence(decided(["true"]), labelled({}), None).startswith("There is no gold")
+    assert shares.sentence(decided([]), labelled({}), None).startswith("No field has declared")
     lists = making.study({"people": making.field("entities")})
     assert shares.side_by_side(shares.table(decided([]), labelled({}), None, lists)).empty
 

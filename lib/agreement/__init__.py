@@ -13,14 +13,14 @@ effective number of votes is the design effect m / (1 + (m - 1) rho).
 
 import itertools
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import votes as ballots
+from lib import ranges, scratch
 from lib.agreement import alpha
 from lib.fields import Field
+from lib.ranges import Rows
 from lib.study import Study
 
 BETWEEN = "between models"
@@ -40,7 +40,7 @@ GROUP BY ALL HAVING count(*) = 1 ORDER BY ALL
 
 
 def collapsed(
-    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None = None
+    votes: Rows, study: Study, items: Collection[str] | None = None
 ) -> pd.DataFrame:
     """One vote for each field, item and annotator: what most of its repeats say.
 
@@ -51,7 +51,7 @@ def collapsed(
 
 
 def slots(
-    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None = None
+    votes: Rows, study: Study, items: Collection[str] | None = None
 ) -> pd.DataFrame:
     """Every vote with its panel slot as voter, "luna 2": field, item, annotator, voter, value."""
     query = """SELECT field, item, annotator, annotator || ' ' || repeat AS voter, value
@@ -60,7 +60,7 @@ def slots(
 
 
 def alphas(
-    votes: Path | pd.DataFrame,
+    votes: Rows,
     study: Study,
     documents: pd.DataFrame | None = None,
     items: Collection[str] | None = None,
@@ -150,7 +150,7 @@ def error_correlation(votes: pd.DataFrame, truth: Mapping[tuple[str, str], str])
 
 
 def worth(
-    votes: Path | pd.DataFrame,
+    votes: Rows,
     study: Study,
     truth: Mapping[tuple[str, str], str] | None = None,
     items: Collection[str] | None = None,
@@ -178,14 +178,11 @@ def worth(
 
 
 def _query(
-    votes: Path | pd.DataFrame, study: Study, query: str, items: Collection[str] | None
+    votes: Rows, study: Study, query: str, items: Collection[str] | None
 ) -> pd.DataFrame:
     fields = [name for name, field in study.fields.items() if _level(field)]
-    with ballots.database() as base:
-        if isinstance(votes, Path):
-            base.read_parquet(str(votes)).create_view("votes")
-        else:
-            base.register("votes", votes.astype({"value": "string", "abstained": "string"}))
+    with scratch.database() as base:
+        ranges.see(base, "votes", votes)
         asked = "" if items is None else "SEMI JOIN asked USING (item)"
         base.register("asked", pd.DataFrame({"item": pd.Series(list(items or ()), dtype="string")}))
         cast = base.sql(_CAST.format(asked=asked), params={"fields": fields}).to_arrow_table()
@@ -194,7 +191,7 @@ def _query(
 
 
 def _within(
-    votes: Path | pd.DataFrame, study: Study, items: Collection[str] | None
+    votes: Rows, study: Study, items: Collection[str] | None
 ) -> list[tuple[str, pd.DataFrame]]:
     """The votes of each annotator that has several repeats."""
     table = slots(votes, study, items)

@@ -20,12 +20,12 @@ Labels = Sequence[str] | Mapping[str, Sequence[str]]
 _BATCH = 2048
 _NUMBERS = """
 WITH said AS (
-    SELECT item, {field} annotator, shared, units, slot_units, if(isfinite(
+    SELECT item, {field} annotator, units, slot_units, if(isfinite(
         try_cast(value AS DOUBLE)), try_cast(value AS DOUBLE), NULL) AS number
     FROM votes JOIN panel USING (annotator)),
 weighed AS (
-    SELECT *, units // if(shared, greatest(1, count(number) OVER (
-        PARTITION BY item, {field} annotator)), 1) AS w FROM said)
+    SELECT *, units // greatest(1, least(units // slot_units, count(number) OVER (
+        PARTITION BY item, {field} annotator))) AS w FROM said)
 SELECT item, {field} list(number ORDER BY number, w) FILTER (number IS NOT NULL) AS numbers,
     list(w ORDER BY number, w) FILTER (number IS NOT NULL) AS w, count(*) AS n_asked,
     sum(slot_units)::BIGINT AS planned
@@ -60,14 +60,15 @@ def write(
     """Write the consensus on every item to the Parquet file `target`, whole or not at all.
 
     `votes` is a CSV or Parquet file, or a table, with item (or task), worker and label, and
-    optionally field, model, repeat and weight; a model may stand for its worker. The runs of a
-    model (its workers, or their repeats) share its weight, or with `per_run` each has a vote of its
-    own; without model and repeat each worker has one. Weights come from `weight_of` by model or
-    worker, else from their column, else they are 1. `labels` are the declared ones, by field where
-    there are fields; others abstain; without any, all that occur count. More than `quorum` of the
-    weight that was asked must have answered. Every row is a vote, also the second one of a worker;
-    where any model has several runs, a second vote shares its worker's weight, else it has its own.
-    Columns: item, field, and tally.COLUMNS as in consensus.parquet; in no particular order.
+    optionally field, model, repeat and weight; a model may stand for its worker. A voter is a model
+    where there are models, else a worker; its runs are its workers, or the repeats. The votes of a
+    voter on an item share its weight, as many as it has runs, and every vote beyond them weighs as
+    much as one of those: the second vote of a worker without runs has a full weight of its own.
+    With `per_run` each run is a voter. Weights come from `weight_of` by model or worker, else from
+    their column, else they are 1. `labels` are the declared ones, by field where there are fields;
+    others abstain; without any, all that occur count. More than `quorum` of the weight that was
+    asked must have answered. Columns: item, field, and tally.COLUMNS as in consensus.parquet; in no
+    particular order.
 
     Raises StudyError for what cannot be read, a missing column, no votes at all, and a weight that
     is none or that differs within a voter.

@@ -13,8 +13,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from lib import agreement, gold, inference, tally
-from lib import votes as ballots
+from lib import agreement, gold, inference, scratch, tally
 from lib.agreement import alpha
 from lib.counting import polls
 from lib.errors import StudyError
@@ -51,7 +50,7 @@ def collapsed(
 
 def statuses(counted: Path | pd.DataFrame) -> dict[str, int]:
     """How many labels of a count have each status, and n_abstained in all."""
-    with ballots.database() as base:
+    with scratch.database() as base:
         polls.read(base, "counted", counted)
         rows = base.execute("SELECT status, count(*) FROM counted GROUP BY ALL").fetchall()
         n_abstained = base.execute("SELECT sum(n_abstained)::BIGINT FROM counted").fetchall()[0][0]

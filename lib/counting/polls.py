@@ -11,8 +11,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from lib import votes as ballots
-from lib import yamls
+from lib import scratch, yamls
 from lib.errors import StudyError
 
 _NAMES = {
@@ -41,12 +40,12 @@ def opened(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the votes as the view `given`: item, worker, label, and what else is there.
 
-    A worker is what votes once on an item: with repeats, each of them. With `per_run` the model is
-    only known as `run_of`, so that each worker has a vote of its own.
+    A worker is what votes once on an item: with repeats, each of them. Where a row has no model,
+    its worker is one. With `per_run` the model is only known as `run_of`, so that each worker has a
+    vote of its own.
     """
-    with ballots.database() as base, _said_plainly(votes):
-        # One pass over one column group is bound by memory: a second thread only adds overhead.
-        base.execute("SET threads = 1")
+    # One pass over one column group is bound by memory: a second thread only adds overhead.
+    with scratch.database(n_threads=1) as base, _said_plainly(votes):
         read(base, "file", votes)
         columns = _columns(base.table("file").columns, per_run=per_run)
         listed = ", ".join(f"{one} AS {name}" for name, one in columns.items())
@@ -110,7 +109,7 @@ def truth(
     Raises StudyError for a missing column, an empty file, two truths for one item, and a truth that
     no vote may say.
     """
-    with ballots.database() as base:
+    with scratch.database() as base:
         read(base, "file", path)
         found = base.table("file").columns
         item = next((name for name in ("item", "task") if name in found), None)
@@ -155,9 +154,11 @@ def _columns(found: Sequence[str], *, per_run: bool) -> dict[str, str]:
     kinds = {"weight": "DOUBLE"}
     table = {name: f'"{one}"::{kinds.get(name, "VARCHAR")}' for name, one in chosen.items()}
     table.setdefault("worker", table.get("model", ""))
+    if "model" in table:
+        table["model"] = f"coalesce({table['model']}, {table['worker']})"
     if repeat := table.pop("repeat", None):
         table.setdefault("model", table["worker"])
-        table["worker"] = f"{table['worker']} || ' ' || {repeat}"
+        table["worker"] = f"{table['worker']} || coalesce(' ' || {repeat}, '')"
     if per_run and "model" in table:
         table["run_of"] = table.pop("model")
     return table

@@ -195,8 +195,8 @@ def _of_field(said: Said, name: str, study: Study) -> tuple[np.ndarray, np.ndarr
     table, only, where = _extremes(said, name, study)
     decided = consensus.decide(table, only)
     n_cases = len(_cases(study.fields[name]))
-    result = decided[["status", "value", "candidates"]].astype("string").fillna("")
-    number = result.groupby(list(result), sort=False).ngroup().to_numpy().reshape(-1, n_cases)
+    result = (decided[one].astype("string").fillna("") for one in ("status", "value", "candidates"))
+    number = _grouped(result, len(decided))[1].reshape(-1, n_cases)
     same = (number == number[:, :1]).all(axis=1)
     is_true = decided["status"].eq("decided") & decided["value"].eq("true")
     margin = decided["margin"].to_numpy("float64", na_value=np.nan).reshape(-1, n_cases)
@@ -268,9 +268,14 @@ def _values(whole: np.ndarray, field: Field, named: np.ndarray | None) -> np.nda
 
 def _table(values: np.ndarray, name: str, study: Study) -> pd.DataFrame:
     """Each row as the votes on an item, by its number."""
-    slots = weights.weigh(study)[["annotator", "repeat"]]
-    table = slots.iloc[np.tile(np.arange(len(slots)), len(values))].reset_index(drop=True)
-    said = pd.Series(values.ravel(), dtype="string")
-    reason = pd.Series(SETTLED, index=said.index, dtype="string").where(said.isna())
-    item = np.repeat(np.arange(len(values)), len(slots))
-    return table.assign(item=item, field=name, value=said, abstained=reason, simulated=False)
+    slots, said = weights.weigh(study), pd.array(values.ravel(), dtype="string")
+    columns = {
+        "item": np.repeat(np.arange(len(values)), len(slots)),
+        "field": name,
+        "annotator": np.tile(slots["annotator"], len(values)),
+        "repeat": np.tile(slots["repeat"], len(values)),
+        "value": said,
+        "abstained": pd.array(np.where(said.isna(), SETTLED, None), dtype="string"),
+        "simulated": False,
+    }
+    return pd.DataFrame(columns)

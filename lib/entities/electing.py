@@ -3,20 +3,20 @@
 import itertools
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import consensus, weights
+from lib import consensus, ranges, weights
 from lib.entities import attributes
+from lib.ranges import Rows
 from lib.study import Study
 
 _ENTITY = ["item", "field", "key"]
 _COLUMNS = [*_ENTITY, "name", "share", "n_votes", "elected", "status", "attributes", "simulated"]
 
 
-def elect(mentions: Path | pd.DataFrame, votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def elect(mentions: Rows, votes: Rows, study: Study) -> pd.DataFrame:
     """Every name that an answer gives, and whether it is elected; a row an item, field and key.
 
     status: elected, below_threshold, no_quorum (of the item), or not_applicable (the field's `when`
@@ -26,7 +26,7 @@ def elect(mentions: Path | pd.DataFrame, votes: Path | pd.DataFrame, study: Stud
     that weight has.
     """
     table = voted(votes, study)
-    said = pd.read_parquet(mentions) if isinstance(mentions, Path) else mentions
+    said = ranges.read(mentions)
     scale = weights.of_annotators(study)["scale"].max()
     # An answer that gives a name twice is one vote: its first mention speaks.
     first = said[said["n"].eq(0)].sort_values([*_ENTITY, "annotator", "repeat"])
@@ -40,10 +40,11 @@ def elect(mentions: Path | pd.DataFrame, votes: Path | pd.DataFrame, study: Stud
     described = pd.DataFrame(rows, columns=[*_ENTITY, "name", "attributes"]).astype("string")
     table = table.merge(described, on=_ENTITY, how="left", validate="one_to_one")
     named = table["name"].fillna(table["key"])
-    return table.assign(name=named, attributes=table["attributes"].fillna("{}"))[_COLUMNS]
+    table = table.assign(name=named, attributes=table["attributes"].fillna("{}"))[_COLUMNS]
+    return table.astype(dict.fromkeys(_ENTITY, "str"))  # also where there is no row
 
 
-def voted(votes: Path | pd.DataFrame, study: Study) -> pd.DataFrame:
+def voted(votes: Rows, study: Study) -> pd.DataFrame:
     """Every name that a vote gives, by its key alone; columns as `elect` but for what is said."""
     table = consensus.elected(votes, study)
     reached = np.where(table["quorum"], "below_threshold", "no_quorum")

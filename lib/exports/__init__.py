@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib import clock, runs, study
-from lib import votes as ballots
+from lib import clock, runs, scratch, study
 from lib.errors import StudyError
 from lib.exports import huggingface, spans, tables
 from lib.runs import Run
@@ -90,7 +89,7 @@ def _answers(run: Run) -> list[dict[str, Any]]:
         "SELECT model, answered_by, outcome, count(*) AS n_answers, sum(spend_usd) AS spend_usd,"
         " bool_or(simulated) AS simulated FROM outcomes GROUP BY ALL ORDER BY ALL"
     )
-    with ballots.database() as base:
+    with scratch.database() as base:
         base.read_parquet(str(files), union_by_name=True).create_view("outcomes")
         cursor = base.execute(query)
         names = [column[0] for column in cursor.description]

@@ -14,8 +14,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from lib import runs, spreadsheets, study
-from lib import votes as ballots
+from lib import runs, scratch, spreadsheets, study
 from lib.fields import Field
 from lib.runs import Run
 from lib.study import Study
@@ -56,7 +55,7 @@ def labels(run: Run, text: bool) -> Iterator[pyarrow.RecordBatch]:
     """The labels, a row an item in the order of the documents; texts only when asked for."""
     fields, names = run.study.fields, columns(run.study)
     about = [*_ABOUT, "text"] if text else _ABOUT
-    with ballots.database() as base:
+    with scratch.database() as base:
         cursor = base.execute(_query(run, base))
         for batch in _read(run.path("documents.parquet"), about):
             rows = cursor.fetchmany(batch.num_rows)

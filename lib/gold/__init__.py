@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lib import consensus as counting
-from lib import spreadsheets, yamls
+from lib import spreadsheets, words, yamls
 from lib import votes as ballots
 from lib.errors import StudyError
 from lib.fields import Field
@@ -105,10 +105,11 @@ def sentence(accuracies: pd.DataFrame, field: str = "all") -> str:
     ours = panel.iloc[0]
     best = members.sort_values(["accuracy_common", "who"], ascending=[False, True]).iloc[0]
     said = (
-        f"On the {ours['n_common']:,} labels that all decided, the panel is right on "
+        f"On the {words.n_of(ours['n_common'], 'label')} that all decided, the panel is right on "
         f"{_shown(ours)}, its best member, {best['who']}, on {_shown(best)}"
     )
-    left = f"The panel leaves {ours['n_gold'] - ours['n']:,} of {ours['n_gold']:,} labels open."
+    n_without = f"{ours['n_gold'] - ours['n']:,} of {words.n_of(ours['n_gold'], 'label')}"
+    left = f"The panel has no value for {n_without}."
     beats = "beats" if _interval(ours)[0] > _interval(best)[1] else "is not shown to beat"
     if ours["accuracy_common"] <= best["accuracy_common"]:
         beats = "does not beat"

@@ -133,10 +133,8 @@ def sentence(measured: pd.DataFrame) -> str:
     fitted = measured[measured["temperature"].notna()]
     if fitted.empty:
         n = int(measured["n_gold"].max()) if len(measured) else 0
-        what = f"A probability needs {LEAST_GOLD} labels on a field; the most that a field has here"
-        return (
-            f"No probability is shown: shares say how many agree, not who is right. {what} is {n}."
-        )
+        what = "No probability is shown: shares say how many agree, not who is right. One needs"
+        return f"{what} {LEAST_GOLD} labels on decided values of a field; the most here is {n}."
     said = [
         f"{row.field} {row.ece_share:.3f} as share, {row.ece_probability:.3f} as probability"
         for row in fitted.itertuples()

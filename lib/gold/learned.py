@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from lib import consensus, gold
+from lib import consensus, gold, words
 from lib.gold import confusion
 from lib.study import Study
 
@@ -90,26 +90,34 @@ def compare(
 def advice(compared: pd.DataFrame, fitted: pd.DataFrame) -> str:
     """What the comparison says, and what to write into study.yml to act on it."""
     if compared.empty:
-        return "Too few labels to learn weights from: they stay as study.yml has them."
+        what = "Too few labels on declared values to learn weights from"
+        return f"{what}: they stay as study.yml has them."
     rows = compared.set_index("way")
     best = compared.sort_values("n_right", ascending=False, kind="stable").iloc[0]
-    n_gold, gain = best["n_gold"], 100 * (best["accuracy"] - rows.loc[VOTE, "accuracy"])
+    n_gold, counted = best["n_gold"], words.n_of(best["n_gold"], "label")
+    gain = 100 * (best["accuracy"] - rows.loc[VOTE, "accuracy"])
     if best["way"] == VOTE:
-        said = f"On {n_gold:,} labels neither the best annotator nor learned weights do better."
+        said = f"On {counted} neither the best annotator nor learned weights do better."
     else:
         sure = best["low"] > rows.loc[VOTE, "high"]
         chance = "" if sure else ", and the intervals overlap: it may be chance"
-        said = f"On {n_gold:,} labels: {best['way']} is right {gain:.1f} points more often than"
+        what = {SINGLE: "the best single annotator is", LOG_ODDS: "weights by log-odds are"}
+        said = f"On {counted} {what[best['way']]} right {gain:.1f} points more often than"
         said = f"{said} the vote as it is{chance}."
     few = f" {n_gold:,} are few: label {FEW} before you choose." if n_gold < FEW else ""
-    pairs = fitted[["annotator", "log_odds_weight"]].itertuples(index=False)
-    written = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
     none = fitted.loc[fitted["log_odds_weight"].le(LEAST), "annotator"]
     spare = f" No better than chance, so leave out: {', '.join(none)}." if len(none) else ""
-    return (
-        f"{said}{few} Nothing is changed by itself. To take the weights learned from all labels, "
-        f"write them into study.yml, with weights: per_model: {written}.{spare}"
-    )
+    return f"{said}{few} Nothing is changed by itself.{_written(rows, fitted)}{spare}"
+
+
+def _written(rows: pd.DataFrame, fitted: pd.DataFrame) -> str:
+    """How to take the learned weights, where they are right more often than the vote."""
+    if not rows.loc[LOG_ODDS, "n_right"] > rows.loc[VOTE, "n_right"]:
+        return ""
+    pairs = fitted[["annotator", "log_odds_weight"]].itertuples(index=False)
+    written = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
+    to_take = " To take the weights learned from all labels, write them into study.yml,"
+    return f"{to_take} with weights: per_model: {written}."
 
 
 def folds(items: Collection[str], documents: pd.DataFrame | None = None) -> pd.Series:

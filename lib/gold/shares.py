@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import gold
+from lib import gold, words
 from lib.fields import Field
 from lib.gold import prevalence
 from lib.gold.prevalence import NOTHING, Share
@@ -20,6 +20,7 @@ from lib.study import Study
 COLUMNS = ["field", "value", "by", "n_items", "share", "low", "high"]
 UNDECIDED = "(undecided)"
 MEAN = "(mean)"
+UNMENDED = "How common the values are by votes alone"
 ENOUGH = gold.ENOUGH
 _COUNTED = ("category", "boolean", "integer", "number")
 
@@ -72,7 +73,8 @@ def of_sample(labelled: pd.Index, sample: pd.DataFrame | None, items: pd.Index) 
     labels = mine.value_counts().reindex(sizes.index, fill_value=0)
     why = ""
     if len(empty := labels.index[labels.eq(0)]):
-        why = f"no drawn item of the stratum {empty[0]!r} is labelled yet"
+        which = " or ".join(map(repr, empty[:3]))
+        why = f"no drawn item of the stratum {which} is labelled yet"
     return Drawn(mine, mine.map((labels / sizes).clip(upper=1.0)), why)
 
 
@@ -117,11 +119,24 @@ def finding(shares: pd.DataFrame) -> str:
     ways = {by: rows.set_index(["field", "value"]) for by, rows in shares.groupby("by")}
     both = ways.get("both", pd.DataFrame(columns=["low", "high"])).dropna(subset=["low"])
     if both.empty:
-        return "How common the values are by votes alone; no random sample of gold corrects it"
+        return f"{UNMENDED}, which gold does not correct"
     votes = ways["votes"]["share"].reindex(both.index)
+    if is_census(shares):
+        n_other, n = (
+            int((votes - both["share"]).abs().gt(1e-9).sum()),
+            words.n_of(len(both), "value"),
+        )
+        return f"All items are labelled; the votes alone give another share for {n_other:,} of {n}"
     n_outside = int((votes.lt(both["low"]) | votes.gt(both["high"])).sum())
-    what = f"For {n_outside} of {len(both)} values gold rules out the share"
-    return f"{what} that the votes alone give"
+    what = f"For {n_outside:,} of {words.n_of(len(both), 'value')}"
+    return f"{what} gold rules out the share that the votes alone give"
+
+
+def is_census(shares: pd.DataFrame) -> bool:
+    """Whether people labelled every item: what they say is counted then, and nothing inferred."""
+    sizes = shares.pivot(index=["field", "value"], columns="by", values="n_items")
+    sizes = sizes.dropna(subset="both") if "both" in sizes else sizes.head(0)
+    return len(sizes) > 0 and bool(sizes["both"].eq(sizes["votes"]).all())
 
 
 def sentence(
@@ -130,21 +145,26 @@ def sentence(
     """What the shares by gold stand on, and what they lack."""
     items = pd.Index(decided["item"].unique())
     labelled = items[items.isin(labels["item"])]
+    if items.empty:
+        return "No field has declared values or numbers: there are no shares."
     if labelled.empty:
         return "There is no gold: the shares by votes alone say nothing of the panel's errors."
     drawn, n = of_sample(labelled, sample, items), len(labelled)
     if n == len(items):
         return f"All {n:,} items are labelled: what gold says is counted, not estimated."
     if sample is None or drawn.chances.empty:
-        what = f"{n:,} of {len(items):,} items are labelled, and nobody drew them at random: there"
-        return f"{what} is no valid interval. Draw items with sample-gold, and label those."
-    said = [f"{len(drawn.chances):,} of {len(sample):,} drawn items are labelled."]
+        what = f"Labelled: {n:,} of {words.n_of(len(items), 'item')}, which nobody drew at random:"
+        what = f"{what} there is no valid interval."
+        return f"{what} Draw items with sample-gold, and label those."
+    said = [f"Labelled: {len(drawn.chances):,} of {words.n_of(len(sample), 'drawn item')}."]
     if len(drawn.chances) < len(sample):
         said.append("The others are taken as missing by chance: label them to be sure.")
     if n > len(drawn.chances):
-        said.append(f"Labels on {n - len(drawn.chances):,} items that nobody drew do not count.")
+        n_others = words.n_of(n - len(drawn.chances), "item")
+        said.append(f"Labels on {n_others} that nobody drew do not count.")
     if n_stale:
-        said.append(f"{n_stale:,} drawn texts are other ones now: their labels do not count.")
+        what = f"Labels on {words.n_of(n_stale, 'drawn text')} that changed since do not count."
+        said.append(what)
     if drawn.why:
         said.append(f"There is no valid interval: {drawn.why}.")
     if len(drawn.chances) < ENOUGH:
@@ -218,4 +238,7 @@ def _text(row: Any) -> str:  # noqa: ANN401 - a row of a table
         return "-"
     scale, unit = (1, "") if row.value == MEAN else (100, " %")
     said, low, high = (f"{part * scale:,.1f}" for part in (row.share, row.low, row.high))
-    return f"{said}{unit}" + ("" if math.isnan(row.low) or low == high else f" ({low} to {high})")
+    if math.isnan(row.low):
+        of = f" of {words.n_of(row.n_items, 'labelled item')}" if row.by == "gold" else ""
+        return f"{said}{unit}{of}"
+    return f"{said}{unit}" + ("" if low == high else f" ({low} to {high})")

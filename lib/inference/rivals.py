@@ -72,7 +72,8 @@ def sentence(compared: pd.DataFrame) -> str:
             may = "" if sure else ", which may be chance"
             won.append(f"{row.method} on {row.field} by {100 * gain:.1f} points{may}")
     if not enough.any():
-        said = f"No field has {LEAST_GOLD} labels: whether a method is better cannot be known."
+        what = f"No field of declared values has {LEAST_GOLD} labels"
+        said = f"{what}: whether a method is better than the vote cannot be known."
     elif won:
         said = f"More often right than the vote on gold: {'; '.join(won)}."
     else:

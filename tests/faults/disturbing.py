@@ -45,7 +45,8 @@ FAULTY_SHARE = 0.7
 MAX_USD = 1.0  # of simulated money: half of the runs believe that it is real
 MAX_KILLS, MAX_CALM = 12, 8
 CALM = {"kill_after": 60.0}  # what hangs so long is not coming back
-LONGEST_LIFE = 0.25  # seconds, and more for each command; nobody killed, a run takes twice that
+# At most such a part of the time that a run takes when nobody kills it; more for each command.
+LONGEST_LIFE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,8 @@ def disturb(at, seed):
     if fault:
         judge.switch(at.endpoint, chance.randrange(1 << 30), **{fault: FAULTS[fault]})
     with reading.Reader(run.folder) as reader:
-        ends = _kill_until_done(at, at.command(run, max_usd=max_usd), chance)
+        longest = LONGEST_LIFE * killing.calm(at, shape).seconds
+        ends = _kill_until_done(at, at.command(run, max_usd=max_usd), chance, longest)
     judge.switch(at.endpoint)
     more = {"results": results, "readings": reader.readings, "max_usd": MAX_USD}
     found = killing.judged_again(at, run, before, ends, **more)
@@ -99,13 +101,15 @@ def disturb(at, seed):
     return Disturbed(seed, shape, fault, ends, found, n_requests, n_valid)
 
 
-def _kill_until_done(at, command, chance):
-    """The ends of one command, given again and again until it is done."""
+def _kill_until_done(at, command, chance, longest):
+    """The ends of one command, given again and again until it is done; the first of them lives for
+    at most the `longest` seconds.
+    """
     ends = []
     while len(ends) < MAX_KILLS + MAX_CALM:
         if len(ends) > MAX_KILLS:
             judge.switch(at.endpoint)
-        life = chance.uniform(0.0, LONGEST_LIFE * (1 + len(ends) / 8))
+        life = chance.uniform(0.0, longest * (1 + len(ends) / 8))
         more = {"kill_after": life} if len(ends) < MAX_KILLS else CALM
         more |= {"hours": 0.2 if len(ends) <= MAX_KILLS else 2.0}
         ends += at.ask({**command, **more})
@@ -128,11 +132,12 @@ def disturb_naive(at, seed):
     """The same for the naive client: kills, faults, and the same command until it is done."""
     chance = random.Random(seed)
     fault = chance.choice(list(FAULTS)) if chance.random() < FAULTY_SHARE else ""
+    longest = LONGEST_LIFE * killing.calm(at, "small shards", "naive").seconds
     run = at.copy("small shards")
     before = judge.look(at.endpoint)
     if fault:
         judge.switch(at.endpoint, chance.randrange(1 << 30), **{fault: FAULTS[fault]})
-    ends = _kill_until_done(at, at.command(run, "naive"), chance)
+    ends = _kill_until_done(at, at.command(run, "naive"), chance, longest)
     judge.switch(at.endpoint)
     found = judged_naively(at, run, before)
     n_requests, n_rows = run.table("requests")["key"].nunique(), len(set(naive.results(run)))

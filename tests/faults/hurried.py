@@ -1,18 +1,27 @@
-"""A local service and runs that live ten minutes in a second, and the service's word on them."""
+"""A local service that lives ten minutes in a second, runs whose clock moves by waiting alone, and
+the service's word on them.
+
+How fast the machine is decides nothing here: what takes it long takes no time of the run's, and
+what a test looks at is waited for. The bounds in real seconds only end what would hang.
+"""
 
 import contextlib
 import math
+import os
+import signal
 import time
 
 import judge
-import openai
 import sending
 
-from lib import clock, ledger, local_api, models
+from lib import clock, dispatch, ledger, local_api, models
 from lib.local_api import launch
 from lib.service import Service
 
 SPEED = 600.0
+NAPS = 1200.0  # how much faster than real time the loop sleeps
+TICK_SECONDS = 0.01  # by which each reading moves the loop's clock, so that no two are the same
+HANG_SECONDS = 300.0
 MAX_USD = 1.0
 LOST = ("double", "results_gone")
 EXIT = {"done": judge.DONE, "stopped": judge.STOPPED, "waiting": judge.WAITING}
@@ -23,6 +32,29 @@ def start(state, *options):
     """The endpoint of a service of its own, which lives in fast time too."""
     found = local_api.start(state, speed=SPEED, options=[*_STAGES, *options])
     return {**found, "state": state}
+
+
+def restarted(endpoint, *options):
+    """The service on the same folder, ended and started with other options."""
+    end(endpoint)
+    return start(endpoint["state"], *options)
+
+
+def end(endpoint):
+    """End a service, and wait until it has left its folder."""
+    os.kill(endpoint["pid"], signal.SIGTERM)
+    for _ in waiting("the service to end"):
+        if not (endpoint["state"] / launch.ENDPOINT).exists():
+            return
+
+
+def waiting(what):
+    """Looks at something, with pauses; AssertionError when it has not come for very long."""
+    until = time.monotonic() + HANG_SECONDS
+    while time.monotonic() < until:
+        yield
+        time.sleep(0.02)
+    raise AssertionError(f"waited {HANG_SECONDS:g} s for {what}")
 
 
 @contextlib.contextmanager
@@ -38,19 +70,14 @@ def switched(endpoint, faults):
 
 def is_up_again(endpoint):
     """Wait for a service that a fault has taken down for a moment."""
-    until = time.monotonic() + 10
-    while not launch.live(endpoint["state"]) and time.monotonic() < until:
-        time.sleep(0.02)
+    for _ in waiting("the service to be up again"):
+        if launch.live(endpoint["state"]):
+            return
 
 
 def is_judged(endpoint):
     """Wait until the queue has let in or refused every batch: hours must not pass meanwhile."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        batches = judge.look(endpoint).batches.values()
-        if not any(batch["status"] == "validating" for batch in batches):
-            return
-        time.sleep(0.01)
+    sending.are_past(endpoint, "validating")
 
 
 def has_struck(endpoint):
@@ -60,31 +87,43 @@ def has_struck(endpoint):
 
 
 @contextlib.contextmanager
-def time_flies():
-    """The loop lives in fast time within the block; gives a way to let hours pass at once."""
-    skipped, wall, began = [0.0], time.time(), time.monotonic()
+def time_flies(jumped=lambda n_naps: 0.0):
+    """The loop lives by a clock that its own waiting moves; gives a way to let hours pass at once.
 
-    def passed():
-        return (time.monotonic() - began) * SPEED + skipped[0]
+    `jumped` is by how many seconds the wall clock is set to another time after so many naps.
+    """
+    passed, n_naps, wall = [0.0], [0], time.time()
+
+    def moved():
+        passed[0] += TICK_SECONDS
+        return passed[0]
+
+    def sleep(seconds):
+        time.sleep(seconds / NAPS)
+        passed[0] += seconds
+        n_naps[0] += 1
 
     def later(hours):
-        skipped[0] += hours * 3600
+        passed[0] += hours * 3600
 
-    quick = clock.Clock(lambda: wall + passed(), passed, lambda s: time.sleep(s / SPEED))
-    with clock.running(quick):
+    with clock.running(clock.Clock(lambda: wall + moved() + jumped(n_naps[0]), moved, sleep)):
         yield later
 
 
-def service_at(endpoint, base_url="", timeout=20.0):
+def stepped(run, to, is_met):
+    """Step, and wait between the steps, until what has come of one is as it should be; gives it."""
+    for _ in waiting(f"{run.name} to stand as it should"):
+        progress = dispatch.advance(run, to, MAX_USD)
+        if is_met(progress):
+            break
+        clock.sleep(to.poll_seconds)
+    return progress
+
+
+def service_at(endpoint, base_url="", timeout=60.0):
     """The service as one that is paid, by a client without retries of its own."""
-    # To read the system's certificates would take longer than all calls of a test.
-    http = openai.DefaultHttpxClient(verify=False)
-    key, url = endpoint["token"], base_url or endpoint["base_url"]
-    client = openai.OpenAI(
-        base_url=url, api_key=key, timeout=timeout, max_retries=0, http_client=http
-    )
-    sending.OPENED.append(client)
-    return Service("local", client, free=False, grace_seconds=120, poll_seconds=30)
+    client = sending.client_at(endpoint, base_url, timeout=timeout, max_retries=0)
+    return Service("local", client, free=False, grace_seconds=120, poll_seconds=60)
 
 
 def shards_of(run):

@@ -4,8 +4,10 @@ A run is copied from a prepared one, so that only what is disturbed costs time. 
 memory where the system has a place for that, since each sync counts.
 """
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -17,6 +19,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import judge
 import pytest
@@ -40,6 +43,7 @@ SOL = {"model": "gpt-6-sol", "parameters": {"reasoning_effort": "none"}}
 SMALL = {**LUNA, "parameters": {"reasoning_effort": "none", "max_output_tokens": 4}}
 TWELVE = [f"The soup of day {n} was warm and the waiter kind." for n in range(12)]
 ENVIRONMENT = threading.Lock()  # one environment for all places of this process
+CALM, KNOWN = threading.Lock(), {}  # runs that nothing disturbed end alike in all places
 # Studies in which everything happens: by name, what `sending.make_run` is told.
 SHAPES = {
     "one shard": {"canary": 6},
@@ -69,7 +73,6 @@ class Place:
     driver: subprocess.Popen
     endpoint: dict
     n_runs: int = 0
-    undisturbed: dict = dataclasses.field(default_factory=dict)
 
     def ask(self, *commands):
         """Do commands side by side; gives how each ended."""
@@ -88,11 +91,7 @@ class Place:
         if self.n_runs and self.n_runs % RUNS_OF_A_SERVICE == 0:
             self.renew()
         self.n_runs += 1
-        made = self.folder / "shapes" / shape
-        if not made.is_dir():
-            with ENVIRONMENT, pytest.MonkeyPatch.context() as patch:
-                patch.setenv("VOTEBOOK_OUTPUTS", str(made / "outputs"))
-                sending.make_run(made / "guests", **SHAPES[shape])
+        made = prepared(shape)
         outputs = self.folder / f"run{self.n_runs}"
         shutil.copytree(made / "outputs", outputs)
         study = runs.studies.thaw(outputs / "guests" / "study.lock.yml")
@@ -102,6 +101,30 @@ class Place:
         """What is asked for to work on a run."""
         study = Path(run.study.folder)
         return {"do": do, "outputs": str(run.folder.parent), "study": str(study), **more}
+
+
+@functools.cache
+def prepared_folder():
+    """Where the prepared runs of this process lie, until it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="vb-shapes-", dir=memory()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def memory():
+    """A folder in memory, where the system has one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def prepared(shape):
+    """A run of this shape as notebooks 01 and 02 leave it, to be copied."""
+    made = prepared_folder() / shape
+    with ENVIRONMENT:
+        if not made.is_dir():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("VOTEBOOK_OUTPUTS", str(made / "outputs"))
+                sending.make_run(made / "guests", **SHAPES[shape])
+    return made
 
 
 def start(folder):
@@ -122,10 +145,7 @@ def place(before=()):
     `before` is a command that begins the process which does commands, such as one that gives it
     file systems of its own; {folder} in it is the place's folder.
     """
-    memory = "/dev/shm"
-    folder = Path(
-        tempfile.mkdtemp(prefix="vb-", dir=memory if os.access(memory, os.W_OK) else None)
-    )
+    folder = Path(tempfile.mkdtemp(prefix="vb-", dir=memory()))
     paths = [HERE.parent.parent, HERE.parent, HERE]
     environment = {
         **os.environ,
@@ -169,14 +189,27 @@ def spread(places, jobs, work):
         return [one for part in pool.map(lane, places) for one in part]
 
 
+class Calm(NamedTuple):
+    """A run that nothing disturbed: its results, and how long its command took."""
+
+    results: dict
+    seconds: float
+
+
+def calm(at, shape, do="follow"):
+    """A run of this shape that nothing disturbed, once in this process."""
+    with CALM:
+        if (shape, do) not in KNOWN:
+            run = at.copy(shape)
+            (end,) = at.ask(at.command(run, do))
+            assert end["code"] == 0, end["said"]
+            KNOWN[shape, do] = Calm(judge.results(run), end["seconds"])
+        return KNOWN[shape, do]
+
+
 def undisturbed(at, shape):
     """The results of a run of this shape that nothing disturbed."""
-    if shape not in at.undisturbed:
-        run = at.copy(shape)
-        (end,) = at.ask(at.command(run))
-        assert end["code"] == 0, end["said"]
-        at.undisturbed[shape] = judge.results(run)
-    return at.undisturbed[shape]
+    return calm(at, shape).results
 
 
 def judged(at, run, before, ends, **more):

@@ -1,7 +1,9 @@
 """Whether files are whole: one look at a file, and a reader that looks all the while."""
 
+import contextlib
 import gzip
 import json
+import os
 import threading
 import time
 import zlib
@@ -11,8 +13,13 @@ import pyarrow.parquet
 
 
 def is_final(path):
-    """Whether a file stands under its final name; the ledger's are SQLite's own."""
-    return path.is_file() and not path.name.startswith((".", "ledger."))
+    """Whether a file stands under its final name."""
+    return path.is_file() and not is_passing(path.name)
+
+
+def is_passing(name):
+    """Whether a name is that of a file in the making, or of the ledger, which is SQLite's own."""
+    return name.startswith((".", "ledger."))
 
 
 def fault_in(path):
@@ -66,24 +73,25 @@ class Reader(threading.Thread):
             self.look()
             time.sleep(self.pause_seconds)
 
-    def _paths(self):
-        """What lies there now; a folder that goes away meanwhile is looked at the next time."""
-        try:
-            return [*self.folder.rglob("*")]
-        except FileNotFoundError:
-            return []
+    def look(self, folder=None):
+        """Read what is new; a folder that goes away meanwhile is looked at the next time."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder or self.folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    self.look(entry.path)
+                elif not is_passing(entry.name):
+                    self._look_at(entry)
 
-    def look(self):
-        """Read what is new."""
-        for path in self._paths():
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if not is_final(path) or self._read.get(path) == version:
-                continue
-            self._read[path], self.n_read = version, self.n_read + 1
-            fault = fault_in(path)
-            if fault:
-                self.readings.append(fault)
+    def _look_at(self, entry):
+        """Read a version of a file, unless it was read before."""
+        try:
+            stat = entry.stat()
+        except FileNotFoundError:
+            return
+        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if self._read.get(entry.path) == version:
+            return
+        self._read[entry.path], self.n_read = version, self.n_read + 1
+        fault = fault_in(Path(entry.path))
+        if fault:
+            self.readings.append(fault)

@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import tempfile
@@ -62,6 +63,7 @@ importlib.import_module("httpcore2")
 DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
 BEGAN = []  # when the command of this child began, after what it waited for
 SPEED = 300  # 120 seconds of grace are 0.4 here, and a pause of an hour is 12
+LONGEST_SECONDS = 300.0  # what lives so long is not coming back
 BEGAN_AT = time.time()
 
 
@@ -193,9 +195,11 @@ def begin(asked, said):
 
 
 def fork(asked):
-    """A child that does a command, the file that takes what it says, and when it is killed."""
+    """A child that does a command, and what is known of it: the file that takes what it says, when
+    it began, and a pipe that ends with it."""
     said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
     service_of(asked)
+    life, held = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
@@ -207,30 +211,35 @@ def fork(asked):
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)
-    return child, (asked, said, time.monotonic())
+    os.close(held)
+    return child, (asked, said, time.monotonic(), life)
 
 
 def run_together(commands):
     """Fork a child for each command and wait for all; gives how each ended, in the same order."""
     children = dict(fork(asked) for asked in commands)
-    ends = {}
+    ends, due = {}, {}
+    for child, (asked, _, began_at, _) in children.items():
+        due[child] = began_at + asked.get("kill_after", LONGEST_SECONDS)
     while len(ends) < len(children):
-        pid, status, usage = os.wait4(-1, os.WNOHANG)
-        now = time.monotonic()
-        if pid:
-            ends[pid] = end_of(children[pid], os.waitstatus_to_exitcode(status), usage, now)
-            continue
-        for child in children.keys() - ends.keys():
-            asked, _, began_at = children[child]
-            if now - began_at > asked.get("kill_after", 120.0):
-                os.kill(child, asked.get("signal", signal.SIGKILL))
-        time.sleep(0.001)
+        lives = {children[child][3]: child for child in children if child not in ends}
+        wait = min(due.values(), default=time.monotonic() + LONGEST_SECONDS) - time.monotonic()
+        for life in select.select(lives, [], [], max(0.0, wait))[0]:
+            child = lives[life]
+            _, status, usage = os.wait4(child, 0)
+            os.close(life)
+            due.pop(child, None)
+            ends[child] = end_of(children[child], os.waitstatus_to_exitcode(status), usage)
+        for child in [one for one, at in due.items() if time.monotonic() >= at]:
+            os.kill(child, children[child][0].get("signal", signal.SIGKILL))
+            due[child] = time.monotonic() + 1.0  # again, should it have passed the child by
     return [ends[child] for child in children]
 
 
-def end_of(child, code, usage, now):
+def end_of(child, code, usage):
     """How a child ended: code (minus the signal that did it), times, words, places it came by."""
-    _, said, began_at = child
+    _, said, began_at, _ = child
+    now = time.monotonic()
     with said:
         said.seek(0)
         lines = said.read().splitlines()

@@ -182,10 +182,7 @@ def test_a_full_queue_of_one_model_holds_no_other_up(make_run, service):
     rule = lambda *call: full if is_look(*call) else None  # noqa: E731
     with sending.spoiled(service, rule) as url, hurried.time_flies():
         to = hurried.service_at(service, url)
-        for _ in range(60):
-            progress = dispatch.advance(run, to, hurried.MAX_USD)
-            if progress.n_valid == 12:
-                break
+        progress = hurried.stepped(run, to, lambda progress: progress.n_valid == 12)
     assert (progress.state, progress.n_valid) == ("waiting", 12)
     with hurried.time_flies():
         progress = dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, 24)

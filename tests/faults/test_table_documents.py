@@ -383,7 +383,7 @@ def test_d14_what_no_model_can_hold_is_left_for_people(make_run, tmp_path):
         tier=5,
     )
     with hurried.time_flies():
-        progress = dispatch.follow(run, hurried.service_at(service), 10.0, hours=2)
+        progress = dispatch.follow(run, hurried.service_at(service), 10.0, hours=48)
     os.kill(service["pid"], signal.SIGTERM)
     assert (progress.state, progress.n_valid, progress.n_left) == ("done", 2, 1)
     (fault,) = accounts.faults(run).to_dict("records")

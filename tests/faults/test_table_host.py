@@ -45,7 +45,7 @@ def ended(service, run, before):
     """The same command, when the cause is gone; gives how it ended: state and counts."""
     with hurried.time_flies():
         to = hurried.service_at(service)
-        progress = dispatch.follow(run, to, hurried.MAX_USD, hours=4)
+        progress = dispatch.follow(run, to, hurried.MAX_USD, hours=48)
     found = (progress.state, progress.n_valid, progress.n_left)
     return (*found, *hurried.check(service, run, before, progress))
 
@@ -77,7 +77,7 @@ def stages(run, service):
 
     def take_in():
         with hurried.time_flies():
-            dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, hours=4)
+            dispatch.follow(run, hurried.service_at(service), hurried.MAX_USD, hours=48)
 
     def count():
         outcomes = run.path("outcomes") / "*.parquet"
@@ -247,31 +247,15 @@ def test_h07_a_group_that_is_interrupted_says_so_and_loses_nothing(service, make
     run, before = make_run(), judge.look(service)
     stuck = hurried.switched(service, {"stuck_in_progress": {}})
     with stuck, command(run, service, "watch") as process:
-        until = time.monotonic() + 30
-        while "submitted" not in [s["state"] for s in hurried.shards_of(run)]:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        for _ in hurried.waiting("the batch to be made"):
+            if "submitted" in [shard["state"] for shard in hurried.shards_of(run)]:
+                break
         os.killpg(process.pid, signal.SIGINT)
         said = process.stdout.read().decode()
     assert process.returncode == 130, said
     assert AGAIN in said
     assert "Traceback" not in said
     assert ended(service, run, before) == DONE
-
-
-def jumping(wall_seconds, after=1):
-    """A clock in fast time whose wall clock is another one after some sleeps."""
-    began, wall, naps = time.monotonic(), time.time(), [0]
-
-    def passed():
-        return (time.monotonic() - began) * hurried.SPEED
-
-    def sleep(seconds):
-        naps[0] += 1
-        time.sleep(seconds / hurried.SPEED)
-
-    jump = lambda: wall_seconds if naps[0] >= after else 0.0  # noqa: E731 - a pair of lines
-    return clock.Clock(lambda: wall + passed() + jump(), passed, sleep)
 
 
 HOURS = {
@@ -296,13 +280,13 @@ def test_h08_h09_time_that_jumps_pays_nothing_twice(name, fault, service, make_r
     run, before = make_run(), judge.look(service)
     seconds = -time.time() if HOURS[name] is None else HOURS[name] * 3600
     options = {} if fault == "stuck_finalizing" else {"count": 1, "only": ["create"]}
-    with clock.running(jumping(seconds)):
+    with hurried.time_flies(lambda n_naps: seconds if n_naps else 0.0):
         to = hurried.service_at(service)
         with hurried.switched(service, {fault: options}):
             dispatch.advance(run, to, hurried.MAX_USD)
             clock.sleep(0)
             assert dispatch.advance(run, to, hurried.MAX_USD).state in ("waiting", "done")
-        progress = dispatch.follow(run, to, hurried.MAX_USD, hours=4)
+        progress = dispatch.follow(run, to, hurried.MAX_USD, hours=48)
     assert (progress.state, progress.n_valid) == ("done", 6)
     assert hurried.check(service, run, before, progress) == (6, 0)
 

@@ -266,7 +266,7 @@ def spoiled(tmp_path_factory, endpoint):
 
         with sending.spoiled(endpoint, rule) as url, hurried.time_flies():
             to = hurried.service_at(endpoint, url)
-            progress = dispatch.follow(run, to, hurried.MAX_USD, hours=10)
+            progress = dispatch.follow(run, to, hurried.MAX_USD, hours=48)
         sending.close_clients()
     return run, progress, heard
 

@@ -1,0 +1,119 @@
+"""Aggregate: the road from the votes of a run to its consensus, its names and their index.
+
+Decides nothing: it says in which order the others do. Items are taken a range at a time, so that
+memory does not grow with the corpus; no result of an item depends on another item.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lib import alarm, consensus, corrections, entities, ranges, runs, savings
+from lib.ranges import Rows
+from lib.runs import Run
+from lib.study import Study
+
+N_VOTES = 1_000_000  # that are counted at a time
+_PLACE = ["item", "field", "key"]
+
+
+class Results(NamedTuple):
+    """What is decided on some items: a value for each field, and every name that a vote gives."""
+
+    values: pd.DataFrame
+    names: pd.DataFrame
+
+
+def count(votes: Rows, mentions: Rows, documents: Path, study: Study) -> Results:
+    """What the votes say on these items, before people correct anything.
+
+    Names are elected, then settled where they overlap in the texts; the names that stay are the
+    value of their list. Alarms are counted on what the votes elected and decided.
+    """
+    names = alarm.raised_names(votes, entities.elect(mentions, votes, study), study)
+    names = entities.settle(names, documents, study)
+    values = alarm.raised(votes, consensus.decide(votes, study), study)
+    return Results(entities.listed(values, names), names)
+
+
+def counted(run: Run, items: Collection[str]) -> Results:
+    """What the votes say on some items of the run, before people correct anything."""
+    wanted = [("item", "in", list(items))]
+    cast, named = (run.path(f"{name}.parquet") for name in ("votes", "mentions"))
+    votes, mentions = (pd.read_parquet(path, filters=wanted) for path in (cast, named))
+    return count(votes, mentions, run.path("documents.parquet"), run.study)
+
+
+def changes(run: Run) -> pd.DataFrame:
+    """The study's corrections, checked against the run's texts; none where there is no file."""
+    path = Path(run.study.folder) / "corrections.csv"
+    return (
+        corrections.read(path, run.study, texts(run)) if path.is_file() else corrections.table([])
+    )
+
+
+def texts(run: Run) -> dict[str, str]:
+    """The SHA-256 of the text of each item."""
+    known = run.table("documents", ["item", "sha256"])
+    return dict(zip(known["item"], known["sha256"], strict=True))
+
+
+def check(run: Run, made: pd.DataFrame) -> None:
+    """Raise StudyError, with every mistake, unless these corrections fit what the votes say."""
+    if len(made):
+        corrections.apply(counted(run, made["item"].unique()).values, made, run.study)
+
+
+def correct(run: Run, said: Results, votes: Rows, made: pd.DataFrame) -> Results:
+    """What the votes say with these corrections, flagged, and with the votes that were spared."""
+    values = corrections.apply(said.values, made, run.study)
+    names = corrections.apply_to_names(said.names, values, made, run.study)
+    return Results(savings.marked(run, values, votes), names)
+
+
+def write(run: Run, n_votes: int = N_VOTES) -> None:
+    """Write consensus.parquet and entities.parquet, in the order of items, a range at a time.
+
+    The study's corrections are checked before anything is counted; raises StudyError.
+    """
+    made, documents = changes(run), run.path("documents.parquet")
+    check(run, made)
+    paths = [run.path(f"{name}.parquet") for name in ("consensus", "entities")]
+    with runs.appending(paths[0]) as add_values, runs.appending(paths[1]) as add_names:
+        for votes in ranges.of(run.path("votes.parquet"), n_votes):
+            mentions = votes._replace(path=run.path("mentions.parquet"))
+            said = count(votes, mentions, documents, run.study)
+            done = correct(run, said, votes, made)
+            add_values(done.values)
+            add_names(done.names)
+
+
+def before_corrections(run: Run, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """The consensus as if people had corrected nothing, or some columns of it.
+
+    It is read, and counted again for the items that people corrected.
+    """
+    wanted = None if columns is None else [*dict.fromkeys([*columns, "item", "corrected"])]
+    table = run.table("consensus", wanted)
+    is_touched = table["item"].isin(table.loc[table["corrected"], "item"])
+    if is_touched.any():
+        again = counted(run, table.loc[is_touched, "item"].unique()).values
+        own = [name for name in again if name in table]
+        table.loc[is_touched, own] = again[own].set_axis(table.index[is_touched])
+    return table[list(columns)] if columns else table.drop(columns="corrected")
+
+
+def write_places(run: Run) -> int:
+    """Write places.parquet, where each elected name stands; gives the number of places."""
+    names = run.table("entities", [*_PLACE, "elected"])
+    return entities.contexts(names, run.path("documents.parquet"), run.path("places.parquet"))
+
+
+def write_index(run: Run) -> pd.DataFrame:
+    """Write index.parquet, the elected names over the corpus, and give it."""
+    names, documents = run.table("entities"), run.table("documents", ["item", "document"])
+    index = corrections.flagged(entities.merge(names, documents, run.study), names)
+    runs.write_table(index, run.path("index.parquet"))
+    return index
