@@ -14,13 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
+
 N_ITEMS = {"1M": 250_000, "10M": 2_500_000}
 LABELS = ["calm", "angry", "mixed"]
 PANEL = {"terra": 1, "luna": 3}  # repeats of each
 BARS = {
     "count 1M": (0.5, 0.6),
     "count 10M": (2.0, 0.6),
-    "decide 1M": (1.0, 0.6),
+    "write 1M": (1.0, 0.5),
+    "write 10M": (6.0, 1.0),
 }  # CPU seconds and GB
 _SAID = "{labels}[1 + (hash(i * 7 + w * 13) % 3)::INTEGER]"
 _ITEM = "'item-' || lpad(i::VARCHAR, 8, '0') AS item"
@@ -32,6 +36,14 @@ SELECT {_ITEM}, 'mood' AS field, if(w = 0, 'terra', 'luna') AS annotator,
     if(hash(i, w) % 50 = 0, 'missing', NULL) AS abstained,
     if(abstained IS NULL, {_SAID}, NULL) AS value
 """
+# A run in which nobody names anything.
+_EMPTY = {
+    "mentions": {"item": "string", "field": "string", "key": "string", "name": "string"}
+    | {"annotator": "string", "repeat": "int64", "n": "int64", "attributes": "string"}
+    | {"weight": "double"},
+    "documents": dict.fromkeys(("item", "document", "sha256", "text"), "string")
+    | {"start": "int64"},
+}
 _EACH = " FROM range({n_items}) items(i), range(4) workers(w) {order}"
 _LEAST = """
 SELECT item, CASE WHEN n0 > n1 AND n0 > n2 THEN 'calm' WHEN n1 > n0 AND n1 > n2 THEN 'angry'
@@ -61,7 +73,7 @@ def main() -> int:
             _say("least", size, least, least)
             missed += _say("count", size, _apart("count", votes, target), least)
             _make(_STUDY, votes, n_items, order)
-            missed += _say("decide", size, _apart("decide", votes, target), least)
+            missed += _say("write", size, _apart("write", votes, target), least)
     return int(missed > 0)
 
 
@@ -119,8 +131,8 @@ def _count() -> Callable[[Path, Path], object]:
     return lambda votes, target: counting.write(votes, target, LABELS)
 
 
-def _decide() -> Callable[[Path, Path], object]:
-    from lib import consensus  # noqa: PLC0415 - as above
+def _write() -> Callable[[Path, Path], object]:
+    from lib import aggregate, runs  # noqa: PLC0415 - as above
     from lib.study import Study  # noqa: PLC0415 - as above
 
     values = {name: {"description": "-"} for name in LABELS}
@@ -135,10 +147,21 @@ def _decide() -> Callable[[Path, Path], object]:
             "prompt": "{fields}",
         }
     )
-    return lambda votes, _: consensus.decide(votes, study)
+
+    def work(votes: Path, _: Path) -> None:
+        """What notebook 05 does with votes.parquet, where nobody names anything."""
+        with tempfile.TemporaryDirectory() as folder:
+            run = runs.Run("moods", Path(folder), study)
+            run.path("votes.parquet").symlink_to(votes)
+            for name, columns in _EMPTY.items():
+                table = pyarrow.schema(columns).empty_table()
+                pyarrow.parquet.write_table(table, run.path(f"{name}.parquet"))
+            aggregate.write(run)
+
+    return work
 
 
-TASKS = {"least": _least, "count": _count, "decide": _decide}
+TASKS = {"least": _least, "count": _count, "write": _write}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,6 +22,7 @@ from lib import (
     service,
     services,
     wanted,
+    words,
     yamls,
 )
 from lib.errors import AccountingError
@@ -210,8 +211,9 @@ def _check_collected(run: Run) -> None:
     for shard in collected:
         n_found = int(found.get(shard["batch_id"], 0))
         if n_found != shard["n_requests"]:
-            what = f"batch {shard['batch_id']} has {shard['n_requests']:,} requests, and"
-            what = f"{what} {n_found:,} outcomes in {yamls.shown(run.path('outcomes'))}."
+            asked, there = words.n_of(shard["n_requests"], "request"), run.path("outcomes")
+            what = f"batch {shard['batch_id']} has {asked}, and"
+            what = f"{what} {words.n_of(n_found, 'outcome')} in {yamls.shown(there)}."
             fix = "Put its file back from a copy; nothing is sent twice because of it."
             raise AccountingError(f"{what} {fix}", batch=shard["batch_id"])
 

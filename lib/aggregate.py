@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow
+import pyarrow.compute
 
 from lib import alarm, consensus, corrections, entities, ranges, runs, savings
 from lib.ranges import Rows
@@ -40,10 +42,14 @@ def count(votes: Rows, mentions: Rows, documents: Path, study: Study) -> Results
 
 def counted(run: Run, items: Collection[str]) -> Results:
     """What the votes say on some items of the run, before people correct anything."""
-    wanted = [("item", "in", list(items))]
-    cast, named = (run.path(f"{name}.parquet") for name in ("votes", "mentions"))
-    votes, mentions = (pd.read_parquet(path, filters=wanted) for path in (cast, named))
+    votes, mentions = (on_items(run, name, items) for name in ("votes", "mentions"))
     return count(votes, mentions, run.path("documents.parquet"), run.study)
+
+
+def on_items(run: Run, name: str, items: Collection[str]) -> pd.DataFrame:
+    """The rows of the table `name` of the run that are of these items."""
+    wanted = pyarrow.compute.field("item").isin(pyarrow.array(list(items), pyarrow.string()))
+    return pd.read_parquet(run.path(f"{name}.parquet"), filters=wanted)
 
 
 def changes(run: Run) -> pd.DataFrame:

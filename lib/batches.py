@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib import clock, ledger, queues, reconcile, service
+from lib import clock, ledger, queues, reconcile, service, words
 from lib.errors import ServiceError
 from lib.runs import Run, crash_point
 from lib.service import Service
@@ -137,7 +137,8 @@ def _fetch(to: Service, shard: dict[str, Any], file_id: str | None, path: Path, 
         if file_id:
             service.download(to, file_id, path)
         elif n and not _given_up(shard):
-            what = f"{path.name} of {n:,} lines is not shown by {to.name} yet. Waiting for it."
+            what = f"{path.name} of {words.n_of(n, 'line')} is not shown by {to.name} yet."
+            what = f"{what} Waiting for it."
             raise ServiceError(what, status=404, code=None, final=False, unclear=False)
     except ServiceError as error:
         if error.status != 404 or not _given_up(shard):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib import advice, answers, pacing, wanted
+from lib import advice, answers, pacing, wanted, words
 from lib.study import Sending, Study
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -127,7 +127,7 @@ def _failing(shards: Iterable[Mapping[str, Any]], bounds: Sending) -> Verdict | 
     for shard in shards:
         if pacing.is_failing(shard, bounds.canary, bounds.max_failure_share):
             n_ended = shard["n_failed"] + (shard["n_completed"] or 0)
-            what = f"{shard['n_failed']:,} of {n_ended:,} lines have failed so far in batch"
+            what = f"{shard['n_failed']:,} of {words.n_of(n_ended, 'line')} failed so far in batch"
             what = f"{shard['model']}: {what} {shard['batch_id']}, more than"
             why = f"{what} {bounds.max_failure_share:.0%}. Nothing more is sent while it runs."
             return Verdict("braked", why)

@@ -20,7 +20,7 @@ from IPython.display import HTML, Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib import runs, tables
+from lib import runs, tables, words
 from lib.runs import Run
 
 BLUE, RED, GREY, LIGHT = "#0072B2", "#D55E00", "#8C8C8C", "#D9D9D9"
@@ -62,7 +62,8 @@ def tokens_per_item(run: Run, items: pd.DataFrame) -> None:
         return nothing(run, "01_tokens_per_item", "Tokens of an item")
     bound, longest = run.study.items.max_tokens, int(items["n_tokens"].max())
     median = int(items["n_tokens"].median())
-    title = f"Half of the items have at most {median:,} tokens, the longest {longest:,}"
+    most = words.n_of(median, "token")
+    title = f"Half of the items have at most {most}, the longest {longest:,}"
     with picture(run, "01_tokens_per_item", title) as ax:
         ax.hist(items["n_tokens"], bins=40, color=BLUE)
         ax.axvline(median, color=GREY, linewidth=1)
@@ -80,7 +81,8 @@ def estimate(run: Run, table: pd.DataFrame) -> None:
     if not n_new:
         return nothing(run, "02_estimate", "Every answer is known: nothing is left to pay.")
     usd = table["estimate_usd_expected"]
-    title = f"The {n_new:,} new requests are expected to cost ${usd.sum():,.4f}"
+    new = words.n_of(n_new, "new request")
+    title = f"Expected cost of {new}: ${usd.sum():,.4f}"
     names = [f"{row.annotator} ({row.model})" for row in table.itertuples()]
     with picture(run, "02_estimate", title, 0.8 + 0.45 * len(table)) as ax:
         places = _places(ax, names)

@@ -31,6 +31,7 @@ from lib import (
     sent,
     service,
     versions,
+    words,
     yamls,
 )
 from lib import study as studies
@@ -156,7 +157,8 @@ def _read(run: Run, path: Path, shas: dict[str, str]) -> str:
         elif path.stem == "requests":
             n_wrong += sum(not _asked(run, row, shas, templates) for row in frame.to_numpy())
     again = "01_load_documents and 02_estimate_cost"
-    return f"{n_wrong:,} rows do not fit their text or the study. Run {again} again" * bool(n_wrong)
+    wrong = words.n_of(n_wrong, "row does", "rows do")
+    return f"{wrong} not fit their text or the study. Run {again} again" * bool(n_wrong)
 
 
 def _asked(run: Run, row: Any, shas: dict[str, str], templates: dict[str, str]) -> bool:  # noqa: ANN401 - a row of an array
@@ -224,7 +226,7 @@ def _shared(place: Place, path: Path) -> Finding:
             repairs.aside(path, "damaged")
         detail = f"unreadable ({str(error)[:100]}): taken over again with the next step"
         return Finding("outcomes", path.name, "repaired" if place.mends else "noted", detail)
-    return Finding("outcomes", path.name, "good", f"{n_rows:,} answers of other runs")
+    return Finding("outcomes", path.name, "good", f"{words.n_of(n_rows, 'answer')} of other runs")
 
 
 def _under_way(place: Place) -> Iterator[Finding]:

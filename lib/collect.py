@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
-from lib import ledger, models, results, runs
+from lib import ledger, models, results, runs, words
 from lib.errors import ServiceError, VotebookError
 from lib.runs import Run, crash_point
 from lib.service import LOCAL, Service
@@ -185,8 +185,9 @@ def _readings(
         yield _metered(results.rows(sent, raw, asked, model, tally, settled), shard)
         settled |= tally.torn
     if tally.n_missing and not is_final:
-        what = f"{tally.n_missing:,} of {shard['n_requests']:,} requests have no line in the files"
-        what = f"{what} of batch {shard['batch_id']} yet. They are fetched again."
+        asked = words.n_of(shard["n_requests"], "request")
+        what = f"no line yet for {tally.n_missing:,} of {asked} in the files"
+        what = f"{what} of batch {shard['batch_id']}. They are fetched again."
         raise ServiceError(what, code="short", status=404, final=False, unclear=False)
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from lib import words
 from lib.errors import (
     AccountingError,
     BusyError,
@@ -145,7 +146,8 @@ def outlook_lines(run: "Run", progress: "Progress", max_usd: float) -> tuple[lis
     news = [*str(progress).splitlines(), f"{spent}{bound}", *outlook.stalls(shards, now)]
     if late := outlook.deadlines(shards, now):
         first = f"{min(late.values()):%Y-%m-%d %H:%M} UTC"
-        news.append(f"{len(late):,} ended batches are not downloaded; their files go from {first}")
+        ended = words.n_of(len(late), "ended batch is", "ended batches are")
+        news.append(f"{ended} not downloaded; the files go from {first}")
     moving = [outlook.line(queue) for queue in held if queue.n_open]
     moving += outlook.arrival(held, shards, now) if progress.state == "waiting" else []
     if progress.n_later:
@@ -197,7 +199,7 @@ def whole(text: str) -> int:
 
 def _scheduled(given: argparse.Namespace) -> int:
     """One step by a schedule: says nothing, writes to the run's log, ends the schedule when due."""
-    from lib import dispatch, notify, runs
+    from lib import runs
     from lib import schedule as schedules
 
     if schedules.is_stale(given.run, given.scheduled):
@@ -208,6 +210,9 @@ def _scheduled(given: argparse.Namespace) -> int:
     run = runs.find(given.run)
     if given.probe:
         return _probed(run)
+    # Only now: many a start ends before, and these take the longest.
+    from lib import dispatch, notify
+
     try:
         to, max_usd = _connected(run), _budget(run, given)[0]
         progress = dispatch.advance(run, to, max_usd)

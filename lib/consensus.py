@@ -19,6 +19,7 @@ from lib.ranges import Rows
 from lib.study import Study, Voting
 
 _KINDS = {"category": "closed", "boolean": "closed", "integer": "number"}
+_SINGLE = ("closed", "text")  # a vote gives one value, which others can give too
 _COLUMNS = ["item", "field", "value", "status", "share", "margin", "weight_for", "weight_answered"]
 _COLUMNS += ["weight_planned", "n_for", "n_against", "n_abstained", "weights", "candidates"]
 _COLUMNS += ["spread", "together", "simulated"]
@@ -41,7 +42,7 @@ tallied AS (SELECT item, field, kind, value, sum(w) AS w, count(*) AS n FROM nam
 asked AS (
     SELECT item, field, sum(slot_units) AS planned, count(*) AS n_asked,
         count(abstained) AS n_abstained, coalesce(bool_or(simulated), false) AS simulated
-    FROM votes JOIN panel USING (annotator) GROUP BY ALL),
+    FROM votes JOIN panel USING (annotator) SEMI JOIN fields USING (field) GROUP BY ALL),
 weighed AS (
     SELECT *, coalesce(answered * quorum_den > quorum_num * planned, false) AS quorum
     FROM asked JOIN fields USING (field) LEFT JOIN answered USING (item, field))
@@ -113,15 +114,15 @@ def decide(votes: Rows, study: Study) -> pd.DataFrame:
     are decided on the item (numbers and lists aside); null where fewer than two are. Raises
     AccountingError unless every slot has its row.
     """
-    with _tables(votes, study) as base:
-        table = base.sql(_counted(base, study)).to_arrow_table().to_pandas()
+    with _tables(votes, study) as (base, scale):
+        table = base.sql(_counted(base, study, scale)).to_arrow_table().to_pandas()
         _check_complete(table, study)
         table = _settled(table.assign(spread=np.nan), base, study.fields)
         if table["kind"].eq("number").any():
             numbers = base.execute(_BALLOTS + _NUMBERS).df()
             table = averages.averaged(table, numbers, study.fields)
         table = _where_applicable(_against(table), study.fields)
-        return _together(table, base)[_COLUMNS]
+        return _together(table, base, study.fields)[_COLUMNS]
 
 
 def elected(votes: Rows, study: Study) -> pd.DataFrame:
@@ -131,7 +132,7 @@ def elected(votes: Rows, study: Study) -> pd.DataFrame:
     Elected when the weight that names it reaches the field's threshold of the weight that answered,
     empty lists included, the item has its quorum, and the field applies to it.
     """
-    with _tables(votes, study) as base:
+    with _tables(votes, study) as (base, _):
         table = base.sql(_BALLOTS + _ELECTED).to_arrow_table().to_pandas()
     lists = {name: one for name, one in study.fields.items() if one.type == "entities"}
     when = {name: one.when for name, one in lists.items() if one.when}
@@ -144,11 +145,11 @@ def elected(votes: Rows, study: Study) -> pd.DataFrame:
     return table.assign(elected=table["elected"] & applies, applies=applies)
 
 
-def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:
+def _counted(base: duckdb.DuckDBPyConnection, study: Study, scale: int) -> str:
     """The query that counts all votes: a pass for each closed field, and one for the others."""
     shares = weights.shared(study) and any(one.repeats > 1 for one in study.annotators.values())
     weighing = tally.Weighing(
-        scale=int(weights.of_annotators(study)["scale"].max()),
+        scale=scale,
         quorum=weights.exact(study.voting.quorum).as_integer_ratio(),
         shares=shares,
     )
@@ -166,16 +167,17 @@ def _counted(base: duckdb.DuckDBPyConnection, study: Study) -> str:
 
 
 @contextlib.contextmanager
-def _tables(votes: Rows, study: Study) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with votes, panel and fields, as the queries expect them."""
+def _tables(votes: Rows, study: Study) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
+    """A database with votes, panel and fields as the queries expect them, and the panel's scale."""
     with scratch.database() as base:
         ranges.see(base, "votes", votes)
         base.register("panel", panel := weights.of_annotators(study))
-        base.register("fields", _fields(study.fields, study.voting, panel))
-        yield base
+        scale = int(panel["scale"].max())
+        base.register("fields", _fields(study.fields, study.voting, scale))
+        yield base, scale
 
 
-def _fields(fields: Mapping[str, Field], voting: Voting, panel: pd.DataFrame) -> pd.DataFrame:
+def _fields(fields: Mapping[str, Field], voting: Voting, scale: int) -> pd.DataFrame:
     quorum, rows = weights.exact(voting.quorum), []
     for position, (name, field) in enumerate(fields.items()):
         threshold = weights.exact(field.threshold or voting.threshold)
@@ -184,7 +186,7 @@ def _fields(fields: Mapping[str, Field], voting: Voting, panel: pd.DataFrame) ->
     names = ["field", "position", "kind", "threshold_num", "threshold_den"]
     table = pd.DataFrame(rows, columns=names)
     part = {"quorum_num": quorum.numerator, "quorum_den": quorum.denominator}
-    return table.assign(**part, scale=panel["scale"].max())
+    return table.assign(**part, scale=scale)
 
 
 def _kind(field: Field) -> str:
@@ -219,9 +221,9 @@ def _settled(
 ) -> pd.DataFrame:
     """Ties decided where their field prefers one of the candidates."""
     preferring = [name for name, field in fields.items() if field.prefer]
-    ties = table[table["status"].eq("tie") & table["field"].isin(preferring)]
-    if ties.empty:
+    if not preferring:
         return table
+    ties = table[table["status"].eq("tie") & table["field"].isin(preferring)]
     heavy = _heavy(base, ties[["item", "field"]])
     for tie in ties.itertuples():
         of_heavy = heavy.get((tie.item, tie.field), {})
@@ -244,7 +246,7 @@ def _preferred(field: Field, candidates: list[str], heavy: Mapping[str, int]) ->
 
 def _against(table: pd.DataFrame) -> pd.DataFrame:
     """Votes against the value; numbers and entity lists have none for or against."""
-    single = table["value"].notna() & table["kind"].isin(["closed", "text"])
+    single = table["value"].notna() & table["kind"].isin(_SINGLE)
     return table.assign(n_against=(table["n_votes"] - table["n_for"]).where(single, 0))
 
 
@@ -261,12 +263,14 @@ def _where_applicable(table: pd.DataFrame, fields: Mapping[str, Field]) -> pd.Da
     return table
 
 
-def _together(table: pd.DataFrame, base: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def _together(
+    table: pd.DataFrame, base: duckdb.DuckDBPyConnection, fields: Mapping[str, Field]
+) -> pd.DataFrame:
     """Whether the decided values of an item ever occurred together; fields vote alone."""
-    decided = table["status"].eq("decided") & table["kind"].isin(["closed", "text"])
-    won = table.loc[decided, ["item", "field", "value"]]
-    if won["field"].nunique() < 2:
-        return table.assign(together=pd.array([pd.NA] * len(table), dtype="boolean"))
-    base.register("decided", won)
-    found = base.execute(_TOGETHER).df().set_index("item")["together"]
-    return table.assign(together=table["item"].map(found.astype("boolean")).astype("boolean"))
+    together = pd.Series(pd.NA, index=table.index, dtype="boolean")
+    if sum(_kind(field) in _SINGLE for field in fields.values()) > 1:
+        decided = table["status"].eq("decided") & table["kind"].isin(_SINGLE)
+        base.register("decided", table.loc[decided, ["item", "field", "value"]])
+        found = base.execute(_TOGETHER).df().set_index("item")["together"]
+        together = table["item"].map(found.astype("boolean")).astype("boolean")
+    return table.assign(together=together)

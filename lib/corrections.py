@@ -139,6 +139,8 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     does not apply, or which makes a condition true while its fields stay open.
     """
     table = consensus.assign(corrected=consensus.get("corrected", False))
+    if corrections.empty:
+        return table
     corrections = corrections[corrections["item"].isin(table["item"])]
     if corrections.empty:
         return table
@@ -183,7 +185,8 @@ def apply_to_names(
     a row without votes, spelled as the person did, in its place by item, field and key.
     """
     fields = [name for name, field in study.fields.items() if field.type == "entities"]
-    lists = consensus[consensus["corrected"] & consensus["field"].isin(fields)]
+    lists = consensus[consensus["corrected"]]
+    lists = lists[lists["field"].isin(fields)]
     lists = zip(lists["item"], lists["field"], lists["value"], strict=True)
     elected = {
         (item, field): set(json.loads(value)) if isinstance(value, str) else set()

@@ -100,22 +100,22 @@ def _listed(name: str, values: Sequence[str]) -> list[str]:
 
 def _overview(votes: Path, what: Mapping[str, int]) -> str:
     runs_of = f" in {what['n_runs']:,} runs" if what["n_runs"] > what["n_voters"] else ""
-    return (
-        f"{yamls.shown(votes)}: {what['n_votes']:,} votes on {what['n_items']:,} items by "
-        f"{what['n_voters']:,} voters{runs_of}."
-    )
+    pairs = (("n_votes", "vote"), ("n_items", "item"), ("n_voters", "voter"))
+    n_votes, items, voters = (words.n_of(what[name], one) for name, one in pairs)
+    return f"{yamls.shown(votes)}: {n_votes} on {items} by {voters}{runs_of}."
 
 
 def _occurring(votes: Path) -> Iterator[str]:
     """What was said where nobody declared labels: one that is no answer counts like the others."""
     table = polls.labels(votes).dropna(subset="label").query("label != ''")
     table = table.sort_values("n_votes", ascending=False, kind="stable")
-    for field, rows in table.groupby(table.get("field", pd.Series("", table.index))):
+    for name, rows in table.groupby(table.get("field", pd.Series("", table.index))):
         most = rows.head(MOST_SHOWN)
         said = [f"{row.label} ({row.n_votes:,})" for row in most.itertuples()]
         more = f" and {len(rows) - len(most):,} more" if len(rows) > len(most) else ""
-        on = f" on {field}" if field else ""
-        yield f"Labels said{on}, all of which count (--labels declares them): {', '.join(said)}{more}."
+        on = f" on {name}" if name else ""
+        listed = f"{', '.join(said)}{more}"
+        yield f"Labels said{on}, all of which count (--labels declares them): {listed}."
 
 
 def _stated(
@@ -126,19 +126,20 @@ def _stated(
 ) -> Iterator[str]:
     """Decided, ties, no quorum; abstentions with their reasons; repeated votes."""
     decided, ties, few = (states.get(name, 0) for name in ("decided", "tie", "no_quorum"))
-    yield f"{decided:,} decided, {ties:,} ties, {few:,} without quorum."
+    yield f"{decided:,} decided, {words.n_of(ties, 'tie')}, {few:,} without quorum."
     strays = counting.strays(votes, declared)
     n_stray = int(strays["n_votes"].sum())
     if states["n_abstained"]:
         reasons = f"{n_stray:,} stray, {what['n_missing']:,} missing"
-        yield f"{states['n_abstained']:,} abstentions: {reasons}."
+        yield f"{words.n_of(states['n_abstained'], 'abstention')}: {reasons}."
     for row in strays.head(MOST_SHOWN).itertuples():
         on = f" on {row.field}" if row.field else ""
-        yield f"  stray{on}: {row.label!r}, {row.n_votes:,} times"
+        yield f"  stray{on}: {row.label!r}, {words.n_of(row.n_votes, 'time')}"
     if len(strays) > MOST_SHOWN:
-        yield f"  and {len(strays) - MOST_SHOWN:,} other labels that are not declared"
+        yield f"  and {words.n_of(len(strays) - MOST_SHOWN, 'other label')} not declared"
     if n := what["n_repeated"]:
-        yield f"{n:,} votes are second ones of the same voter on the same item. All of them count."
+        second = words.n_of(n, "second vote")
+        yield f"{second} of the same worker on the same item: each weighs as much as the first."
 
 
 def _warnings(votes: Path, wanted: Wanted) -> Iterator[str]:
@@ -153,7 +154,7 @@ def _agreement(votes: Path, declared: Mapping[str, Sequence[str]]) -> Iterator[s
         on = f" on {row.field}" if row.field else ""
         found = f"{row.alpha:.3f} ({row.low:.3f} to {row.high:.3f})"
         value = found if pd.notna(row.alpha) else "cannot be told"
-        yield f"Krippendorff's alpha {row.who}{on}: {value}, {row.n_items:,} items."
+        yield f"Krippendorff's alpha {row.who}{on}: {value}, {words.n_of(row.n_items, 'item')}."
 
 
 def _worth(one_each: pd.DataFrame, true: pd.DataFrame | None) -> Iterator[str]:
@@ -212,10 +213,10 @@ def _averaged(votes: Path, wanted: Wanted, truth: Path | None, out: Path | None)
     )
     n_decided, n_abstained = counted["status"].eq("decided").sum(), counted["n_abstained"].sum()
     yield f"{n_decided:,} decided, {len(counted) - n_decided:,} without quorum."
-    yield f"{n_abstained:,} votes are no number and abstain."
+    yield f"{words.n_of(n_abstained, 'vote')} without a number: they abstain."
     if truth:
         n, error = measured.error_of_numbers(counted, polls.truth(truth))
-        yield f"Root mean square error against {n:,} truths: {error:.4g}."
+        yield f"Root mean square error against {words.n_of(n, 'truth')}: {error:.4g}."
     if out:
         _write(counted, out)
         yield f"written: {yamls.shown(out)}"

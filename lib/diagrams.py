@@ -61,9 +61,8 @@ def calibration(run: Run, rows: pd.DataFrame, measured: pd.DataFrame, name: str)
         return charts.nothing(run, name, calibrated.sentence(measured))
     known = rows.dropna(subset=list(calibrated.KINDS))
     off = [calibrated.ece(known[kind], known["is_right"]) for kind in calibrated.KINDS]
-    title = (
-        f"On {len(known):,} labels shares are off by {off[0]:.3f}, probabilities by {off[1]:.3f}"
-    )
+    on = words.n_of(len(known), "label")
+    title = f"On {on} shares are off by {off[0]:.3f}, probabilities by {off[1]:.3f}"
     with charts.picture(run, name, title, 3.4) as ax:
         ax.plot([0, 1], [0, 1], color=charts.LIGHT, linewidth=1)
         for kind, some in table.groupby("kind", sort=False):
@@ -168,11 +167,11 @@ def names(run: Run, scores: pd.DataFrame, name: str) -> None:
 
 def _square(run: Run, some: pd.DataFrame) -> pd.DataFrame:
     """Labels of one field, true x said, in schema order; what is no value only where it occurs."""
-    words = confused.columns_of(run.study, some["field"].iloc[0])
+    known = confused.columns_of(run.study, some["field"].iloc[0])
     table = some.pivot(index="true", columns="said", values="n").fillna(0).astype("int64")
     no_value = (confused.UNDECIDED, confused.OUTSIDE)
-    columns = [one for one in words if one in table or one not in no_value]
-    rows = [one for one in words if one in table.index]
+    columns = [one for one in known if one in table or one not in no_value]
+    rows = [one for one in known if one in table.index]
     return table.reindex(index=rows, columns=columns, fill_value=0)
 
 

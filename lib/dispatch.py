@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
 
-from lib import batches, clock, diary, ledger, reconcile, runs, standing, versions
+from lib import batches, clock, diary, ledger, reconcile, runs, standing, versions, words
 from lib.errors import (
     AccountingError,
     BudgetError,
@@ -198,7 +198,8 @@ def _count(
     n_flying = int(keys.isin(flying - valid).sum())
     n_later, n_spared = len(due.later - flying), len(due.spared - flying)
     if n_later and not (n_flying or to_send):
-        what = f"{n_later:,} requests of run {run.name} wait for answers, and none is under way."
+        later = words.n_of(n_later, "request")
+        what = f"{later} of run {run.name} cannot be sent before answers that are not under way."
         raise AccountingError(f"{what} Set voting: ask: all in study.yml, and run 01 again.")
     return Counts(len(keys), int(keys.isin(valid).sum()), n_flying, to_send, n_later, n_spared)
 

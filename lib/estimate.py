@@ -44,7 +44,7 @@ def price_requests(
         raise errors.AccountingError("there are no requests to price. Load the documents again.")
     strangers = sorted(set(requests["annotator"]) - set(outputs))
     if strangers:
-        what = f"{len(strangers)} annotators of the requests are not in the panel: {strangers}."
+        what = f"annotators of the requests who are not in the panel: {strangers}."
         raise errors.AccountingError(f"{what} Load the documents again.", annotators=strangers)
     marked = requests.reset_index(drop=True)
     marked["is_new"] = ~(marked["key"].isin(known_keys) | marked["key"].duplicated())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import aggregate, corrections, entities, gold, policies, runs, yamls
+from lib import aggregate, corrections, entities, gold, policies, runs, words, yamls
 from lib import review as reviewing
 from lib.errors import StudyError
 from lib.gold import labelling
@@ -51,9 +51,8 @@ def name_scores(run: Run, named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFr
     wanted = table[table["field"].map(lambda name: run.study.fields[name].type == "entities")]
     if wanted.empty:
         return pd.DataFrame(columns=["who", "field", "match", "f1"])
-    votes, asked = run.table("votes"), wanted["item"].unique().tolist()
-    votes = votes[votes["item"].isin(asked)]
-    documents = pd.read_parquet(run.path("documents.parquet"), filters=[("item", "in", asked)])
+    asked = wanted["item"].unique()
+    votes, documents = (aggregate.on_items(run, name, asked) for name in ("votes", "documents"))
     found = {"panel": named}
     for name in run.study.annotators:
         mine = votes[votes["annotator"].eq(name)]
@@ -72,8 +71,9 @@ def on_gold(accuracies: pd.DataFrame, scores: pd.DataFrame) -> str:
     if len(strict):
         panel = strict[strict["who"].eq("panel")].iloc[0]
         best = strict[strict["who"].ne("panel")].sort_values("f1").iloc[-1]
+        lists = words.n_of(panel["n_items"], "labelled list")
         said.append(
-            f"Names of {panel['n_items']:,} labelled lists: the panel has F1 {panel['f1']:.3f}, "
+            f"Names of {lists}: the panel has F1 {panel['f1']:.3f}, "
             f"its best member, {best['who']}, {best['f1']:.3f}."
         )
     return " ".join(said) or "There is no gold: nobody knows yet whether the panel is right."
@@ -87,9 +87,11 @@ def review(
     With the votes behind each row and, when asked for, the text.
     """
     table = reviewing.listed(decided, named, run.study, n)
-    columns = ["item", "field", "annotator", "repeat", "model", "value", "weight", "abstained"]
-    table = reviewing.with_votes(table, run.table("votes")[columns], run.study)
-    table = reviewing.with_texts(table, run.table("documents"), text)
+    votes, documents = (
+        aggregate.on_items(run, name, table["item"].unique()) for name in ("votes", "documents")
+    )
+    table = reviewing.with_votes(table, votes, run.study)
+    table = reviewing.with_texts(table, documents, text)
     return table[[*reviewing.COLUMNS, *(["text"] if text else [])]]
 
 
@@ -212,11 +214,12 @@ def verdict_sentence(reached: pd.DataFrame) -> str:
     last = reached[reached["k"].eq(reached["k"].max())] if reached["k"].notna().any() else reached
     said = last.groupby("group")["verdict"].agg(set)
     lacking = said.map(lambda verdicts: policies.INSUFFICIENT in verdicts)
-    n_same = int(said[~lacking].map(len).eq(1).sum())
-    return (
-        f"All {last['policy'].nunique()} policies agree on {n_same} of {(~lacking).sum()} groups "
-        f"with enough data; {lacking.sum()} have too little"
-    )
+    n_same, n_policies = int(said[~lacking].map(len).eq(1).sum()), last["policy"].nunique()
+    enough, few = (words.n_of(int(some.sum()), "group") for some in (~lacking, lacking))
+    if n_policies == 1:
+        return f"{enough} with a verdict, {few} with too little data for one"
+    what = f"All {n_policies} policies agree on {n_same:,} of {enough} with enough data"
+    return f"{what}; too little for {few}"
 
 
 def _group_names(table: pd.DataFrame) -> dict[str, str]:

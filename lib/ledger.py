@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib import clock, runs, versions
+from lib import clock, runs, versions, words
 from lib.errors import AccountingError, BudgetError, VotebookError
 from lib.runs import crash_point
 
@@ -248,7 +248,8 @@ def afford(
     needed_usd = spent_usd + reserved_usd + more_usd
     if needed_usd <= max_usd:
         return
-    more = f", ${more_usd:.4f} at most for {shard['n_requests']:,} more requests" if shard else ""
+    next_ones = words.n_of(shard["n_requests"], "more request") if shard else ""
+    more = f", ${more_usd:.4f} at most for {next_ones}" if shard else ""
     raise BudgetError(
         f"${spent_usd:.4f} spent, ${reserved_usd:.4f} at most in flight{more}: that passes max_usd "
         f"${max_usd:.4f}. Nothing more is sent; raise max_usd or draw a smaller sample.",

@@ -14,7 +14,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lib import clock, collect, keys, ledger, outlook
+from lib import clock, collect, keys, ledger, outlook, words
 from lib.errors import VotebookError
 from lib.runs import Run
 from lib.standing import Progress
@@ -142,7 +142,8 @@ def _deadline(run: Run) -> Iterator[News]:
     first = min(found.values(), default=None)
     for days in URGENT_DAYS:
         if first and first - now < timedelta(days=days):
-            what = f"the results of {len(found):,} ended batches are not downloaded"
+            ended = words.n_of(len(found), "ended batch", "ended batches")
+            what = f"the results of {ended} are not downloaded"
             text = f"{what}; the service deletes the first from {first:%Y-%m-%d %H:%M} UTC on."
             yield News("deadline", f"{first:%Y-%m-%d} {days}", f"{text} Run `advance` before then.")
             break

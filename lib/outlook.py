@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from lib import words
+
 RECENT = 20
 PROMISE_HOURS = 24
 KEPT_DAYS = 30
@@ -113,14 +115,15 @@ def line(queue: Queue) -> str:
     'luna: 1 batch in flight (600 requests, 90,000 of 20'
     """
     window = f" of {queue.window_tokens:,}" if queue.window_tokens else ""
-    words = [
-        f"{queue.model}: {_batches(queue.n_batches)} in flight ({queue.n_in_flight:,} requests, "
+    in_flight = words.n_of(queue.n_in_flight, "request")
+    parts = [
+        f"{queue.model}: {_batches(queue.n_batches)} in flight ({in_flight}, "
         f"{queue.enqueued_tokens:,}{window} queue tokens)",
         f"{queue.n_to_send:,} to send",
         f"{_batches(queue.n_ended)} ended",
     ]
     rate = [f"{queue.per_hour:,.0f} requests an hour"] if queue.per_hour else []
-    return ", ".join([*words, *rate])
+    return ", ".join([*parts, *rate])
 
 
 def moment(when: datetime, at: datetime) -> str:
@@ -245,4 +248,4 @@ def _time(text: str) -> datetime:
 
 
 def _batches(n: int) -> str:
-    return f"{n:,} batch" if n == 1 else f"{n:,} batches"
+    return words.n_of(n, "batch", "batches")

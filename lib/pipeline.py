@@ -2,25 +2,25 @@
 
 Papermill alone accepts unknown parameters and guesses types; here a parameter is known by name
 and type from the notebooks' own `parameters` cells, and what looks like a secret is refused.
-All notebooks run from one process, over IPC instead of open TCP ports where the system has it.
 """
 
 import contextlib
-import functools
 import math
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import DEVNULL
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lib import dispatch, report, runs, services, yamls
+from lib import dispatch, kernels, report, runs, services, yamls
 from lib.errors import StudyError, VotebookError
 from lib.runs import Run
+
+if TYPE_CHECKING:
+    from jupyter_client import AsyncKernelManager
 
 _TYPES = {"str": str, "int": int, "float": float}
 _SECRET_NAME = re.compile(r"api_?key|secret|passw|credential|(^|_)(key|token)$", re.IGNORECASE)
@@ -33,16 +33,6 @@ _SECRET_VALUE = re.compile(
 # stand in the notebook's own cell.
 _NOTED = ("input_path", "output_path", "environment_variables", "parameters")
 LAST_SENDING = "04_monitor_batches"
-# The debugger's remark about frozen modules would stand in the outputs.
-_KERNEL = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-# Registered first, it is called last: all that is to be done at the end is done by then, and to
-# take down every module one by one would take a process of a notebook longer than some notebooks.
-_AT_END = "__import__('atexit').register(__import__('os')._exit, 0);"
-_ARGUMENTS = (
-    "--Application.log_level=50",
-    "--HistoryManager.enabled=False",
-    f"--IPKernelApp.exec_lines={_AT_END}",
-)
 _OURS = {kind.__name__: kind for kind in (VotebookError, *VotebookError.__subclasses__())}
 
 
@@ -109,38 +99,50 @@ def run(
 def _execute_all(
     opened: Run, values: Mapping[str, object], say: Callable[..., None]
 ) -> dispatch.Progress | None:
-    """Execute the notebooks one after the other; gives where the run stood after the sending."""
-    progress = None
-    for source in notebooks():
-        wanted = {name: values[name] for name in declared(source) if name in values}
-        started = time.monotonic()
-        say(f"{source.stem:24}", end="", flush=True)
-        try:
-            execute(source, opened.path(source.name), wanted)
-        except BaseException:
-            say("  stopped", flush=True)
-            raise
-        say(f"{time.monotonic() - started:6.1f} s", flush=True)
-        if source.stem == LAST_SENDING:
-            progress = dispatch.status(opened)
-            if progress.state != "done":
-                break
+    """Execute the notebooks one after the other; gives where the run stood after the sending.
+
+    While one works, the process of the next one starts.
+    """
+    progress, sources = None, notebooks()
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(kernels.process())]
+        for source in sources:
+            wanted = {name: values[name] for name in declared(source) if name in values}
+            started = time.monotonic()
+            say(f"{source.stem:24}", end="", flush=True)
+            if source != sources[-1]:
+                processes.append(stack.enter_context(kernels.process()))
+            try:
+                execute(source, opened.path(source.name), wanted, processes.pop(0))
+            except BaseException:
+                say("  stopped", flush=True)
+                raise
+            say(f"{time.monotonic() - started:6.1f} s", flush=True)
+            if source.stem == LAST_SENDING:
+                progress = dispatch.status(opened)
+                if progress.state != "done":
+                    break
     return progress
 
 
-def execute(source: Path, target: Path, parameters: Mapping[str, object]) -> None:
+def execute(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, object],
+    process: "AsyncKernelManager | None" = None,
+) -> None:
     """Execute one notebook into `target`, which appears whole; a failing cell is shown there too.
 
-    Raises the error of the failing cell when it is one of ours, and VotebookError with its last
-    line when it is not.
+    It runs in a process that has begun to start, or in one of its own. Raises the error of the
+    failing cell when it is one of ours, and VotebookError with its last line when it is not.
     """
     import nbformat
 
-    # Short, because the paths of the kernel's sockets are limited to about 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="vb") as folder, runs.replacing(target) as part:
-        draft = Path(folder) / source.name
-        with _environment(**_KERNEL, JUPYTER_RUNTIME_DIR=folder, IPYTHONDIR=folder):
-            failure = _run_cells(source, draft, parameters)
+    with contextlib.ExitStack() as stack:
+        process = process or stack.enter_context(kernels.process())
+        part = stack.enter_context(runs.replacing(target))
+        draft = Path(stack.enter_context(tempfile.TemporaryDirectory())) / source.name
+        failure = _run_cells(source, draft, parameters, process)
         runs.crash_point("notebook executed")
         notebook = nbformat.read(draft, as_version=4)
         for name in _NOTED:
@@ -159,7 +161,7 @@ def refresh() -> None:
     """
     import nbformat
 
-    with tempfile.TemporaryDirectory() as folder, _environment(VOTEBOOK_OUTPUTS=folder):
+    with tempfile.TemporaryDirectory() as folder, kernels.environment(VOTEBOOK_OUTPUTS=folder):
         for source in notebooks():
             draft = Path(folder) / source.name
             execute(source, draft, {})
@@ -175,27 +177,14 @@ def refresh() -> None:
 
 
 def _run_cells(
-    source: Path, draft: Path, parameters: Mapping[str, object]
+    source: Path, draft: Path, parameters: Mapping[str, object], process: "AsyncKernelManager"
 ) -> tuple[type[VotebookError], str] | None:
     """Execute a notebook into `draft`; gives what stopped it, if anything did."""
-    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(draft),
-            dict(parameters),
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(runs.ROOT),
-            config=Config({"KernelManager": _transport(draft.parent)}),
-            extra_arguments=list(_ARGUMENTS),
-            engine_name=_engine(),
-            kernel_manager_class=_kernels(),
-        )
+        kernels.execute(source, draft, parameters, process)
     except PapermillExecutionError as error:
         kind = _OURS.get(error.ename)
         said = error.evalue if kind else f"{error.ename}: {error.evalue}"
@@ -204,61 +193,6 @@ def _run_cells(
         what = "the process of the notebook died, often because memory ran out."
         return VotebookError, f"{what} Close other programs, then run the same command again."
     return None
-
-
-@functools.cache
-def _engine() -> str:
-    """Papermill's engine, which here writes a notebook at its end alone, however that comes.
-
-    It would write all of it before and after every cell, into a folder that nobody sees.
-    """
-    from papermill.engines import NBClientEngine, papermill_engines
-
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **more: object) -> None:
-            draft, nb_man.output_path = nb_man.output_path, None
-            try:
-                super().execute_managed_notebook(nb_man, kernel_name, **more)
-            finally:
-                nb_man.output_path = draft
-
-    papermill_engines.register("once", Engine)
-    return "once"
-
-
-@functools.cache
-def _kernels() -> type:
-    """Kernels that say nothing on the terminal: what cells print stands in the notebook, and what
-    libraries say beside it, of the sockets of a process that ends, say, is for nobody.
-    """
-    from jupyter_client import AsyncKernelManager
-
-    class Kernels(AsyncKernelManager):
-        async def start_kernel(self, **more: object) -> None:
-            await super().start_kernel(**more, stdout=DEVNULL, stderr=DEVNULL)
-
-    return Kernels
-
-
-def _transport(folder: Path) -> dict[str, str]:
-    """IPC where the system has it: no open ports, and no warning about unencrypted ones.
-
-    The sockets get a full path: a relative one would mean another folder to the kernel than here.
-    """
-    return {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
-
-
-@contextlib.contextmanager
-def _environment(**settings: str) -> Iterator[None]:
-    """Variables of the environment, as long as the block lasts."""
-    before = dict(os.environ)
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _value(name: str, text: str, known: Mapping[str, Parameter]) -> str | int | float:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow
 import pyarrow.parquet
 
-from lib import collect, dispatch, ledger, results, runs, sent, service
+from lib import collect, dispatch, ledger, results, runs, sent, service, words
 from lib.errors import ServiceError, VotebookError
 from lib.runs import Run
 from lib.service import Service
@@ -177,7 +177,7 @@ def _received(place: Place, shard: dict[str, Any], files: list[Path]) -> Iterato
         if n_found is not None:
             files.append(path)
             n_lines += n_found
-            yield Finding("answers", path.name, "good", f"{n_found:,} lines")
+            yield Finding("answers", path.name, "good", words.n_of(n_found, "line"))
         elif path.is_file() or shard[count]:
             ill[kind] = path
     # A service may put all lines into one file: what is counted is there then.

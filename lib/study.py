@@ -250,8 +250,8 @@ def _faults(study: Study, n_policies: int) -> Iterator[tuple[tuple, str]]:
     if study.groups and not grouped:
         yield ("groups",), "no source of the corpus names a group column. Write group: there."
     if n_policies and not grouped:
-        what = f"{n_policies} policies reach verdicts on groups, and no source names a group"
-        yield ("corpus",), f"{what} column. Write group: there, or remove policies/."
+        what = "policies reach verdicts on groups, and no source names a group column."
+        yield ("corpus",), f"{what} Write group: there, or remove policies/."
     if len(set(study.k)) < len(study.k):
         yield ("k",), f"a K stands twice in {study.k}. Remove one."
 

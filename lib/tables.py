@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, display
 
-from lib import collect
+from lib import collect, words
 from lib.dispatch import Progress
 from lib.runs import Run
 
@@ -37,7 +37,8 @@ def show(run: Run, frame: pd.DataFrame, title: str, alert: Iterable[bool] = ()) 
     """
     alerts = list(alert) or [False] * len(frame)
     shown = [n for n, red in enumerate(alerts) if n < MOST_ROWS or red]
-    left = f"; {len(frame) - len(shown):,} more rows" if len(shown) < len(frame) else ""
+    n_left = len(frame) - len(shown)
+    left = f"; {words.n_of(n_left, 'more row')}" if n_left else ""
     reds = [alerts[n] for n in shown]
     display(HTML(_html(frame.iloc[shown], mark(run, title) + left, reds)))
 

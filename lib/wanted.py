@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import answers, models, prompts
+from lib import answers, models, prompts, words
 from lib.study import Study
 
 LARGEST_FACTOR = 8  # no retry has a cap beyond this many times the study's
@@ -134,7 +134,8 @@ def commonest(bad: pd.DataFrame) -> str:
         f"{model}: {n} x {outcome} {code} {message[:120]}".rstrip()
         for (model, outcome, code, message), n in counts.head(5).items()
     ]
-    said += [f"and {len(counts) - 5} other faults"] if len(counts) > 5 else []
+    others = words.n_of(len(counts) - 5, "other fault")
+    said += [f"and {others}"] if len(counts) > 5 else []
     return "; ".join(said)
 
 

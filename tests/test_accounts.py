@@ -147,7 +147,7 @@ def test_a_collected_batch_without_its_outcomes_raises(run):
     plan(run, "one")
     states = ("planned", "uploading", "uploaded", "submitting", "submitted", "collected")
     move(run, "one", *states, batch_id="batch_1")
-    with pytest.raises(AccountingError, match="batch_1 has 1 requests, and 0 outcomes") as error:
+    with pytest.raises(AccountingError, match="batch_1 has 1 request, and 0 outcomes") as error:
         accounts.totals(run)
     assert error.value.batch == "batch_1"
     write_outcomes(run, [("key-one", 0, "valid", 5, 0.1, None)])

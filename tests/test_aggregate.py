@@ -51,8 +51,8 @@ def made(folder, answers, n_rows=1000):
     run.folder.mkdir(parents=True)
     for name, table in {"votes": votes, "mentions": mentions, "documents": texts}.items():
         kinds = {one: "str" for one in table if table[one].dtype == object}
-        table = pyarrow.Table.from_pandas(table.astype(kinds), preserve_index=False)
-        pyarrow.parquet.write_table(table, run.path(f"{name}.parquet"), row_group_size=n_rows)
+        path = run.path(f"{name}.parquet")
+        table.astype(kinds).to_parquet(path, index=False, row_group_size=n_rows)
     return run
 
 
@@ -148,6 +148,15 @@ def test_corrections_that_do_not_fit_stop_before_anything_is_written(tmp_path):
     with pytest.raises(StudyError, match=r"(?s)line 2.*line 3"):
         aggregate.write(run, 1)
     assert not run.path("consensus.parquet").exists()
+
+
+def test_some_items_are_counted_alone(tmp_path):
+    """As gold needs it: the values and names of these items, and of none when there are none."""
+    run = made(tmp_path, {**alike("i1", mood="calm"), **LATER}, 6)
+    found = aggregate.counted(run, ["i1", "i3"])
+    assert found.values["item"].unique().tolist() == ["i1", "i3"]
+    assert found.names["item"].tolist() == ["i3"]
+    assert not any(map(len, aggregate.counted(run, [])))
 
 
 def test_the_index_is_over_all_ranges(tmp_path):

@@ -21,11 +21,7 @@ def cut(endpoint, shorten, n_times):
         if not is_content(method, path) or not left[0]:
             return None
         left[0] -= 1
-        with sending.openai.OpenAI(
-            base_url=endpoint["base_url"], api_key=endpoint["token"]
-        ) as client:
-            whole = client.files.content(path.split("/")[-2]).read()
-        return 200, shorten(whole)
+        return 200, shorten(sending.got(endpoint, path.removeprefix("/v1/")))
 
     return rule
 
@@ -53,6 +49,14 @@ def spoilt(whole):
 def nothing(whole):
     """Is empty."""
     return b""
+
+
+def stepped(run, endpoint, to, n_steps):
+    """Take some steps, each when all batches have ended; gives the last."""
+    for _ in range(n_steps):
+        progress = dispatch.advance(run, to, 0.0)
+        sending.have_ended(endpoint)
+    return progress
 
 
 def follow(run, endpoint, rule):
@@ -117,12 +121,10 @@ def test_files_that_are_short_say_so_and_are_left_alone_for_a_grace(make_run, en
         return shortened(method, path)
 
     with sending.spoiled(endpoint, rule) as url:
-        to = sending.service_at(endpoint, url, grace_seconds=3600)
-        for _ in range(4):
-            progress = dispatch.advance(run, to, 0.0)
+        progress = stepped(run, endpoint, sending.service_at(endpoint, url, grace_seconds=3600), 4)
     assert n_downloads[0] == 1
     assert progress.state == "waiting"
-    assert progress.reasons[0].startswith("3 of 6 requests have no line in the files of")
+    assert progress.reasons[0].startswith("no line yet for 3 of 6 requests in the files of")
 
 
 def test_one_file_that_breaks_off_holds_up_no_other_batch(make_run, endpoint):
@@ -139,8 +141,7 @@ def test_one_file_that_breaks_off_holds_up_no_other_batch(make_run, endpoint):
     with sending.spoiled(endpoint, rule) as url:
         to = sending.service_at(endpoint, url)
         to.client.max_retries = 0
-        for _ in range(3):
-            progress = dispatch.advance(run, to, 0.0)
+        progress = stepped(run, endpoint, to, 3)
     assert (progress.n_valid, progress.n_in_flight) == (6, 6)
     assert "did not answer" in progress.reasons[0]
     assert sending.finish(run, sending.service_at(endpoint)).n_valid == 12
@@ -150,8 +151,7 @@ def test_a_clock_that_was_set_back_keeps_no_batch_waiting(make_run, endpoint):
     """Times that are still to come count from now on."""
     run = make_run()
     with sending.spoiled(endpoint, cut(endpoint, half, 1)) as url:
-        dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
-        dispatch.advance(run, sending.service_at(endpoint, url), 0.0)
+        stepped(run, endpoint, sending.service_at(endpoint, url), 2)
     with ledger.open_ledger(run.path("ledger.sqlite")) as book, ledger.writing(book):
         book.execute("UPDATE shards SET short_at = '2099-01-01T00:00:00+00:00'")
     to = sending.service_at(endpoint, grace_seconds=3600)
@@ -163,10 +163,9 @@ def test_what_was_downloaded_before_a_crash_is_read_from_disk(make_run, endpoint
     run, to, paths = make_run(), sending.service_at(endpoint), []
     dispatch.advance(run, to, 0.0)
     batch_id = shard_of(run)["batch_id"]
-    while (found := sending.batches_of(endpoint)[batch_id])["status"] != "completed":
-        pass
-    with sending.openai.OpenAI(base_url=endpoint["base_url"], api_key=endpoint["token"]) as client:
-        whole = client.files.content(found["output_file_id"]).read()
+    sending.have_ended(endpoint)
+    found = sending.batches_of(endpoint)[batch_id]
+    whole = sending.got(endpoint, f"files/{found['output_file_id']}/content")
     path = run.path("answers") / f"{batch_id}_output.jsonl.gz"
     with runs.replacing(path) as part:
         part.write_bytes(gzip.compress(whole))

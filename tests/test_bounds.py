@@ -55,15 +55,13 @@ def test_settled_is_what_no_completion_changes(half):
     every = completions(study, said, panels.answers(study, LISTS, TEXTS))
     decided = consensus.decide(panels.table(study, every), study)
     is_settled = results(decided).nunique() == 1
-    votes = panels.table(study, {"x": said})
-    found = bounds.settled(votes, study)
-    assert found == ({"x"} if is_settled and said else set())
-    low = bounds.margins(votes, study).set_index("field")["margin_low"]
-    if found:
+    found = bounds.judge(bounds.read(panels.table(study, {"x": said}), study), study)
+    assert found.settled.tolist() == ([is_settled] if said else [])
+    if said and is_settled:
         least = decided[decided["status"].eq("decided")].groupby("field")["margin"].min()
         for name, margin in least.items():
             if study.fields[name].allowed:
-                assert low[name] == pytest.approx(margin, abs=1e-12)
+                assert found.margin_low[name][0] == pytest.approx(margin, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=8)

@@ -192,7 +192,7 @@ def test_a_running_batch_that_fails_holds_its_model_back(shard, state):
     found = verdict([canary(0, VALID)], 2, running=[shard])
     assert found.state == state
     if state == "braked":
-        assert "lines have failed so far in batch b, more than 20%" in found.why
+        assert "failed so far in batch b, more than 20%" in found.why
 
 
 def test_what_is_said_of_a_refused_model():

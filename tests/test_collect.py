@@ -22,12 +22,13 @@ def is_look(method, path):
 
 
 def stuck(run, endpoint, rule, n_steps=3):
-    """Take some steps behind the proxy; gives the last."""
+    """Take some steps behind the proxy, each when all batches have ended; gives the last."""
     with sending.spoiled(endpoint, rule) as url:
         to = sending.service_at(endpoint, url)
         to.client.max_retries = 0
         for _ in range(n_steps):
             progress = dispatch.advance(run, to, 0.0)
+            sending.have_ended(endpoint)
     return progress
 
 

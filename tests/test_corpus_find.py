@@ -141,7 +141,7 @@ def test_nothing_matches(tmp_path):
     with pytest.raises(CorpusError) as caught:
         load(tmp_path, {"path": "corpus/**/*_text.json"})
     assert str(caught.value) == (
-        "source 's': nothing matches corpus/**/*_text.json. In corpus and below lie 3 files "
+        "source 's': nothing matches corpus/**/*_text.json. In corpus and below: 3 files "
         "(2 .txt, 1 .pdf). Correct its path in study.yml."
     )
     with pytest.raises(CorpusError, match=r"nothing matches corpus/d\.txt\. In corpus and below"):

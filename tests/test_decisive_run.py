@@ -128,16 +128,32 @@ def test_the_result_of_all_votes_for_less(study, endpoint, fields):
     assert is_settled.sum() == progress.n_spared * len(fields) > 0
     assert not votes["abstained"].eq("missing").any()
     assert not votes.loc[is_settled, "item"].isin(asking.items_in_full(run, votes["item"])).any()
+    check_told(run, progress, decided, votes)
     run = study("some", fields=fields)
     assert sending.finish(run, to).n_spared == 0
     whole = sending.paid(endpoint, begun)
     assert set(whole.values()) == {1}
     assert whole.total() >= paid.total() + progress.n_spared
     assert accounts.spend(run)["spend_usd"].sum() > spend_usd
-    assert same(counted(run)[0], decided)
+    in_full = counted(run)
+    assert same(in_full[0], decided)
     assert _elected(run) == elected
+    replay = savings.replayed(run, in_full[1])
+    assert (replay["n_changed"].sum(), replay["n_items"].sum() > 0) == (0, True)
+    assert savings.marked(run, decided, votes) is decided
     assert sending.finish(study("some", fields=fields, ask="decisive", pilot=4), to).n_spared == 0
     assert sending.paid(endpoint, begun) == whole
+
+
+def check_told(run, progress, decided, votes):
+    """What was saved is told by annotator and by item and field, and by what the pilot said."""
+    assert set(savings.expected(run, run.table("requests"))["rests_on"]) == {"the pilot"}
+    table, marked = savings.real(run), savings.marked(run, decided, votes)
+    assert table["n_spared"].sum() == progress.n_spared
+    assert table["saved_usd"].gt(0).sum() == table["n_spared"].gt(0).sum()
+    assert marked["n_spared"].sum() == progress.n_spared * len(run.study.fields)
+    assert not marked["margin_low"].gt(marked["margin"] + 1e-9).any()
+    assert not savings.replayed(run, votes)["n_items"].any()
 
 
 def _elected(run):
@@ -149,13 +165,15 @@ def _elected(run):
 def test_a_canary_goes_first_and_then_the_pilot(study, endpoint):
     """Canaries ask about the pilot's items; the others begin when the pilot is in."""
     run, to = study("some", ask="decisive", pilot=4), at(endpoint)
-    pilot = asking.pilot_items(run.study, run.table("requests")["item"])
+    requests = run.table("requests")
+    assert set(savings.expected(run, requests)["rests_on"]) == {"a stated prior"}
+    pilot = asking.pilot_items(run.study, requests["item"])
     canaries = dispatch.canary(run, to, 0.0)
     assert canaries[["n_judged", "verdict"]].to_numpy().tolist() == [[3, "passed"]] * 3
-    tried = accounts.answered(run, run.table("requests"))
+    tried = accounts.answered(run, requests)
     assert (len(pilot), set(tried["item"]) <= pilot) == (4, True)
     sending.finish(run, to)
-    order = accounts.answered(run, run.table("requests")).merge(_submitted(run), on="batch")
+    order = accounts.answered(run, requests).merge(_submitted(run), on="batch")
     in_pilot = order["item"].isin(pilot)
     assert order.loc[in_pilot, "place"].max() < order.loc[~in_pilot, "place"].min()
     assert "then" in run.path("said/plan.json").read_text(encoding="utf-8")
@@ -173,27 +191,6 @@ def test_a_small_corpus_is_asked_in_full(study, endpoint):
     progress = sending.finish(run, at(endpoint))
     assert (progress.n_requests, progress.n_spared, progress.n_later) == (20, 0, 0)
     assert not run.path("said").exists()
-
-
-def test_what_was_saved_is_told(study, endpoint):
-    """By annotator and by item and field; replayed with all votes, nothing changes."""
-    to, run = at(endpoint), study("some", ask="decisive", pilot=4)
-    requests = run.table("requests")
-    assert set(savings.expected(run, requests)["rests_on"]) == {"a stated prior"}
-    progress = sending.finish(run, to)
-    assert set(savings.expected(run, requests)["rests_on"]) == {"the pilot"}
-    table, (decided, votes) = savings.real(run), counted(run)
-    marked = savings.marked(run, decided, votes)
-    assert table["n_spared"].sum() == progress.n_spared
-    assert table["saved_usd"].gt(0).sum() == table["n_spared"].gt(0).sum()
-    assert marked["n_spared"].sum() == progress.n_spared * len(FIELDS)
-    assert not marked["margin_low"].gt(marked["margin"] + 1e-9).any()
-    assert not savings.replayed(run, votes)["n_items"].any()
-    whole = study("some")
-    sending.finish(whole, to)
-    replay = savings.replayed(whole, counted(whole)[1])
-    assert replay["n_changed"].sum() == 0
-    assert savings.marked(whole, decided, votes) is decided
 
 
 def test_alarms_need_every_vote(study):

@@ -137,7 +137,9 @@ def test_without_gold_there_is_no_curve(run):
 
 
 def test_prevalence_is_drawn_with_and_without_a_sample(run):
-    """The title counts what gold does not allow; without a sample it says so; no votes, no file."""
+    """The title counts what gold does not allow; where all items are labelled gold rules nothing
+    out, it says what is; without a sample it corrects nothing; no votes, no file.
+    """
     _, decided, gold = counted()
     drawn_items = sampling.draw(pd.Series("all", index=decided["item"].unique()), 60)
     labels = gold[gold["item"].isin(drawn_items["item"])]
@@ -145,6 +147,11 @@ def test_prevalence_is_drawn_with_and_without_a_sample(run):
     output = drawn(run, lambda: diagrams.prevalence(run, table, "05_prevalence"))
     assert "5 values gold rules out the share" in output.metadata["image/png"]["alt"]
     assert figures(run) == ["05_prevalence.png", "05_prevalence.svg"]
+    census = shares.table(decided, gold, None, STUDY)
+    output = drawn(run, lambda: diagrams.prevalence(run, census, "05_prevalence"))
+    assert output.metadata["image/png"]["alt"] == (
+        "All items are labelled; the votes alone give another share for 5 of 5 values"
+    )
     alone = shares.table(decided, gold.head(0), None, STUDY)
     output = drawn(run, lambda: diagrams.prevalence(run, alone, "05_prevalence"))
     assert "gold does not correct" in output.metadata["image/png"]["alt"]

@@ -311,7 +311,7 @@ def test_a_name_that_is_not_in_the_text_is_told():
 
 def test_an_item_without_text_is_an_error():
     """Names on an item that documents do not have cannot be looked for."""
-    with pytest.raises(AccountingError, match=r"1 names stand on items .* such as 'i2'"):
+    with pytest.raises(AccountingError, match=r"1 name stands on items .* such as 'i2'"):
         entities.settle(given(("i2", "people", "kay", 0.5)), texts(i="Kay"), study())
 
 
@@ -592,6 +592,7 @@ def test_a_threshold_tuned_on_gold_is_measured_on_other_documents():
     table = entities.tuned(given(*rows), gold, study(), documents)
     f1 = table[table["field"].eq("all")].set_index("how")["f1"]
     assert f1["best on all gold"] >= max(f1["study"], f1["chosen out of fold"])
+    assert entities.advice(table).startswith("Names have F1 0.800 at the study's threshold, 1/3")
     shuffled = [one.sample(frac=1, random_state=2) for one in (given(*rows), gold)]
     again = entities.tuned(*shuffled, study(), documents.sample(frac=1, random_state=3))
     pd.testing.assert_frame_equal(again, table)
@@ -606,6 +607,7 @@ def test_without_gold_there_is_no_curve():
         assert table.empty
         assert {"threshold", "f1"} <= set(table)
     assert entities.score(named, none).empty
+    assert entities.advice(table).endswith("the threshold stays as it is.")
 
 
 def crowd_lists(shared):

@@ -47,9 +47,9 @@ def test_votes_are_counted_and_told(tmp_path, capsys):
     text = said(capsys, write(tmp_path), *words)
     for line in (
         "9 votes on 3 items by 3 voters.",
-        "2 decided, 1 ties, 0 without quorum.",
-        "1 abstentions: 1 stray, 0 missing.",
-        "stray: '?', 1 times",
+        "2 decided, 1 tie, 0 without quorum.",
+        "1 abstention: 1 stray, 0 missing.",
+        "stray: '?', 1 time",
         "panel: right on 2 of 2",
         "a: right on 3 of 3",
         "With ties (0.3333) broken at random, the panel would be right on 0.7778.",
@@ -94,7 +94,7 @@ def test_labels_by_field(tmp_path, capsys):
     rows = [("p", "a", "x", "mood"), ("p", "a", "9", "day"), ("p", "b", "1", "day")]
     votes = write(tmp_path, rows, ("task", "worker", "label", "field"))
     text = said(capsys, votes, "--labels", "mood=x,y", "day=1,2", "--quorum", "0.4")
-    assert "stray on day: '9', 1 times" in text
+    assert "stray on day: '9', 1 time" in text
     assert "2 decided" in text
 
 
@@ -106,7 +106,7 @@ def test_numbers_are_averaged(tmp_path, capsys):
     words = [write(tmp_path, rows), "--numbers", "mean", "--truth", truth, "--out", out]
     text = said(capsys, *words)
     assert "1 votes are no number" in text
-    assert "against 1 truths: 1." in text
+    assert "against 1 truth: 1." in text
     assert pd.read_csv(out, encoding="utf-8-sig")["value"].tolist() == [3]
 
 
@@ -124,7 +124,7 @@ BAD_VOTES = {
     "item,worker\np,a\n": "no column label or value",
     "thing,worker,label\np,a,x\n": "no column item or task",
     "item,label\np,x\n": "no column worker",
-    "item,worker,label\n,a,x\n": "1 of 1 votes have no item or no worker",
+    "item,worker,label\n,a,x\n": "no item or no worker in 1 of 1 vote.",
     "item,worker,label\np,a,\n": "no vote has a label",
     "item,worker,label,field\np,a,x,\nq,a,x,f\n": "some votes have no field",
     "item,worker,label,weight\np,a,x,heavy\n": "cannot be read",
@@ -158,8 +158,8 @@ BAD_TRUTH = {
     "item,answer\np,x\n": "no column truth, label, value",
     "name,truth\np,x\n": "no column item or task",
     "item,truth\np,X\n": "the label 'X'. Did you mean",
-    "item,truth\np,x\np,y\n": "says 1 items twice, such as 'p'",
-    "item,truth\np,\n": "1 rows of the truth have no item, field or label",
+    "item,truth\np,x\np,y\n": "says 1 item twice, such as 'p'",
+    "item,truth\np,\n": "no item, field or label in 1 row of the truth",
     "item,truth\nother,x\n": "no vote stands on any of the 1 items",
     "item,truth,field\np,x,mood\n": "names the field 'mood'",
 }

@@ -378,9 +378,13 @@ def test_the_command_reviews_and_reads_back(run, monkeypatch, capsys):
     runs.write_csv(table, path)
     capsys.readouterr()
     assert command.main(["review", "run", "--read", str(path)]) == 0
-    assert capsys.readouterr().out.startswith("New in corrections.csv: 1 change; there already: 0. ")
+    assert capsys.readouterr().out.startswith(
+        "New in corrections.csv: 1 change; there already: 0. "
+    )
     assert command.main(["review", "run", "--read", str(path)]) == 0
-    assert capsys.readouterr().out.startswith("New in corrections.csv: 0 changes; there already: 1. ")
+    assert capsys.readouterr().out.startswith(
+        "New in corrections.csv: 0 changes; there already: 1. "
+    )
     table.loc[mine, "corrected"] = "furious"
     runs.write_csv(table, path)
     assert command.main(["review", "run", "--read", str(path)]) == 2

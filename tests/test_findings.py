@@ -105,7 +105,7 @@ def test_names_are_scored_for_the_panel_and_for_each_annotator(run):
     strict = scores[scores["match"].eq("strict") & scores["field"].eq("all")].set_index("who")
     assert strict["recall"].to_dict() == {"panel": 1, "a": 1, "b": 1, "c": 0}
     said = findings.on_gold(pd.DataFrame(), scores)
-    assert said.startswith("Names of 1 labelled lists: the panel has F1 1.000, its best member, ")
+    assert said.startswith("Names of 1 labelled list: the panel has F1 1.000, its best member, ")
 
 
 def votes_of(table):
@@ -238,9 +238,11 @@ def test_the_sentence_counts_agreement_at_the_highest_k():
     """At K = 50 both policies say Good of a, and differ on b; at 25 nobody looks."""
     rows = [("V0", 50, "a", "Good"), ("V1", 50, "a", "Good"), ("V0", 50, "b", "Good")]
     rows += [("V1", 50, "b", "insufficient data"), ("V0", 25, "a", "Bad"), ("V1", 25, "a", "Good")]
-    said = "All 2 policies agree on 1 of 1 groups with enough data; 1 have too little"
+    said = "All 2 policies agree on 1 of 1 groups with enough data; too little for 1 group"
     assert findings.verdict_sentence(reached(*rows)) == said
     assert findings.verdict_sentence(reached()) == "No policies: no verdicts."
+    said = "1 group with a verdict, 0 groups with too little data for one"
+    assert findings.verdict_sentence(reached(rows[0])) == said
 
 
 def test_every_verdict_has_a_color_of_its_own():

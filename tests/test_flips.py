@@ -309,3 +309,5 @@ def test_verdicts_that_nothing_can_flip():
     table = flips.fragile(found, reached)
     assert len(table) == len(reached)
     assert table["n_flips"].eq(0).all()
+    assert flips.sentence(table) == "0 of 2 verdicts could be flipped by one vote"
+    assert flips.sentence(table.head(0)).startswith("No policies")

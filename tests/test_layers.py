@@ -15,7 +15,7 @@ LIB = Path(__file__).resolve().parent.parent / "lib"
 # From top to bottom. A module may import its own layer and those below it. A name ending in "/"
 # stands for a folder with all that is in it.
 LAYERS = {
-    "top": ["__main__", "commands", "exchange", "pipeline", "report", "selftest"],
+    "top": ["__main__", "commands", "exchange", "pipeline", "kernels", "report", "selftest"],
     "view": [
         "accounts",
         "aggregate",
@@ -127,6 +127,7 @@ AT_WORK = {
     "openai": ["refusals", "service"],
     "papermill": ["pipeline"],
     "pyarrow": [
+        "aggregate",
         "exports/",
         "collect",
         "corpus/read",

@@ -111,7 +111,7 @@ def test_the_deadline_of_result_files_is_told_a_week_and_a_day_before(run, told)
         with at(first + timedelta(days=day)):
             assert notify.after(run, WAITING, 0.0) == expected, day
     assert told[0]["message"] == (
-        "the results of 1 ended batches are not downloaded; the service deletes the first from "
+        "the results of 1 ended batch are not downloaded; the service deletes the first from "
         "2026-01-31 12:00 UTC on. Run `advance` before then."
     )
 

@@ -75,7 +75,7 @@ def test_a_listing_that_lags_is_waited_for(make_run, endpoint):
         {"object": "list", "data": [], "has_more": False},
     )
     lagging = once("GET", "batches", (200, hidden), n=2)
-    progress = follow_behind(endpoint, run, after(lost, lagging))
+    progress = follow_behind(endpoint, run, after(lost, lagging), grace_seconds=60)
     assert progress.n_valid == 6
     assert sending.paid(endpoint, before).total() == 6
 

@@ -172,7 +172,7 @@ def test_items_that_a_run_does_not_ask_about():
     """A pilot knows fewer items than were drawn: the sample belongs to the whole run."""
     strata = pd.Series("all", index=ITEMS)
     ten = stored(strata, 10)
-    with pytest.raises(StudyError, match="10 of 10 drawn items are not asked about"):
+    with pytest.raises(StudyError, match="does not ask about 10 of 10 drawn items"):
         sampling.extend(ten, strata.drop(ten["item"]), sampling.frame(strata), 15, "1", "")
 
 

@@ -163,11 +163,11 @@ def test_a_conclusion_ends_when_time_may_change_it(flying):
     """Until the pause of its plan is over, and no longer."""
     run, to = flying["some left"]
     with ledger.open_ledger(run.path("ledger.sqlite")) as book:
-        counts, end = standing.counted(run, book), clock.now().timestamp() + 60
+        counts, end = standing.counted(run, book), clock.now().timestamp() + 3600
         plan = standing.Plan(("paused",), changes_at=datetime.fromtimestamp(end, UTC).isoformat())
         standing.record(run, book, counts, given(to, book), plan)
         assert standing.planned(run, book, given(to, book)) == plan
-        with later(61):
+        with later(3601):
             assert standing.planned(run, book, given(to, book)) is None
 
 

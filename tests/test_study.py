@@ -250,7 +250,7 @@ KNOWN_FIELD = (
         (
             "    group: place\n",
             "",
-            "line 3: 1 policies reach verdicts on groups, and no source names a group column. "
+            "line 3: policies reach verdicts on groups, and no source names a group column. "
             "Write group: there, or remove policies/.",
         ),
         (

@@ -233,11 +233,11 @@ def test_evidence_names_the_items():
         (
             {"groups": {"group": ["h"], "categories": [""]}},
             [],
-            "1 groups are not in the groups table",
+            "1 group is not in the groups table",
         ),
         ({"groups": {"group": ["g", "g"], "categories": ["", ""]}}, [], "'g' more than once"),
         ({"dates": ["2026-07-01"]}, [], "the newest item is of 2026-07-01, after as_of 2026-06-30"),
-        ({"dates": [None]}, [], "1 of 1 items have no date for recency"),
+        ({"dates": [None]}, [], "no date for recency on 1 of 1 item."),
     ],
 )
 def test_tables_that_a_policy_cannot_use(change, ks, words):

@@ -339,5 +339,5 @@ def test_stopped_stays_short():
     table = outcomes(*[(f"a{n}", 0, "gpt-6-luna", "invalid") for n in range(10_000)])
     table["message"] = [f"value {n} is not allowed" for n in range(10_000)]
     said = wanted.stopped(LUNA, ["gpt-6-luna"], table)
-    assert "and 9995 other faults" in said
+    assert "and 9,995 other faults" in said
     assert len(said) < 1000

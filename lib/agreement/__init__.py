@@ -39,9 +39,7 @@ GROUP BY ALL HAVING count(*) = 1 ORDER BY ALL
 """
 
 
-def collapsed(
-    votes: Rows, study: Study, items: Collection[str] | None = None
-) -> pd.DataFrame:
+def collapsed(votes: Rows, study: Study, items: Collection[str] | None = None) -> pd.DataFrame:
     """One vote for each field, item and annotator: what most of its repeats say.
 
     Columns: field, item, voter, value. Repeats without a single leader give no vote, and so do
@@ -50,9 +48,7 @@ def collapsed(
     return _query(votes, study, _COLLAPSED, items)
 
 
-def slots(
-    votes: Rows, study: Study, items: Collection[str] | None = None
-) -> pd.DataFrame:
+def slots(votes: Rows, study: Study, items: Collection[str] | None = None) -> pd.DataFrame:
     """Every vote with its panel slot as voter, "luna 2": field, item, annotator, voter, value."""
     query = """SELECT field, item, annotator, annotator || ' ' || repeat AS voter, value
         FROM cast_votes ORDER BY ALL"""
@@ -177,9 +173,7 @@ def worth(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _query(
-    votes: Rows, study: Study, query: str, items: Collection[str] | None
-) -> pd.DataFrame:
+def _query(votes: Rows, study: Study, query: str, items: Collection[str] | None) -> pd.DataFrame:
     fields = [name for name, field in study.fields.items() if _level(field)]
     with scratch.database() as base:
         ranges.see(base, "votes", votes)

@@ -25,7 +25,7 @@ from typing import Any
 import fsspec.core
 import fsspec.utils
 
-from lib import yamls
+from lib import words, yamls
 from lib.corpus.shapes import File, escaped
 from lib.errors import CorpusError
 from lib.study import Source, Study
@@ -294,7 +294,6 @@ def _nothing(place: Place, within: Search) -> str:
     names = (file.rel for file in _all(place, within))
     endings = Counter(_ending(name) for name in names if not name.endswith("/"))
     there = ", ".join(f"{n:,} .{word}" for word, n in endings.most_common(8))
-    return (
-        f"{what} In {escaped(place.shown)} and below lie {endings.total():,} files"
-        f"{f' ({there})' if there else ''}. Correct its path in study.yml."
-    )
+    held = words.n_of(endings.total(), "file") + (f" ({there})" if there else "")
+    what = f"{what} In {escaped(place.shown)} and below: {held}."
+    return f"{what} Correct its path in study.yml."

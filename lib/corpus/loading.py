@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import tokens, yamls
+from lib import tokens, words, yamls
 from lib.corpus import find, members, read, sheets, texts
 from lib.corpus.shapes import Document, File, SkipError
 from lib.errors import CorpusError
@@ -49,10 +49,10 @@ class Loaded:
 
     def __repr__(self) -> str:
         """One line that a notebook can show."""
-        return (
-            f"{self.n_found:,} found = {self.n_documents:,} documents used + {self.n_skipped:,} "
-            f"skipped; {self.n_items:,} items with {self.n_tokens:,} tokens"
-        )
+        used = words.n_of(self.n_documents, "document")
+        items, n_tokens = words.n_of(self.n_items, "item"), words.n_of(self.n_tokens, "token")
+        found = f"{self.n_found:,} found = {used} used + {self.n_skipped:,} skipped"
+        return f"{found}; {items} with {n_tokens}"
 
 
 def load(study: Study, folder: Path, token_counter: texts.Counter = tokens.count) -> Loaded:
@@ -148,7 +148,7 @@ def of_file(
         if not n_records:
             raise SkipError("empty", "there is no record in it")
     except SkipError as error:
-        after = f" (after {n_records:,} records)" if n_records else ""
+        after = f" (after {words.n_of(n_records, 'record')})" if n_records else ""
         error = SkipError(error.reason, error.detail + after)
         yield _skip(file, None, None, error, file.n_bytes)
 

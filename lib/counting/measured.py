@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from lib import agreement, gold, inference, scratch, tally
+from lib import agreement, gold, inference, scratch, tally, words
 from lib.agreement import alpha
 from lib.counting import polls
 from lib.errors import StudyError
@@ -67,7 +67,7 @@ def accuracy(counted: pd.DataFrame, votes: pd.DataFrame, true: pd.DataFrame) -> 
     """
     both = _with_truth(counted, true)
     if both.empty:
-        what = f"no vote stands on any of the {len(true):,} items with truth."
+        what = f"no vote stands on any of {words.n_of(len(true), 'item')} with truth."
         raise StudyError(f"{what} Are the items named alike in both files?")
     both = both.assign(given=both["value"].notna(), panel_right=both["value"].eq(both["truth"]))
     kept = ["field", "item", "truth", "given", "panel_right"]

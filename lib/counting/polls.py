@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from lib import scratch, yamls
+from lib import scratch, words, yamls
 from lib.errors import StudyError
 
 _NAMES = {
@@ -89,7 +89,8 @@ def overview(votes: Path | pd.DataFrame) -> dict[str, int]:
         found = base.execute(_OVERVIEW.format(voter=voter, place=place)).df()
     counts = {name: int(found[name].iloc[0]) for name in found}
     if n := counts.pop("n_nameless"):
-        raise StudyError(f"{n:,} of {counts['n_votes']:,} votes have no item or no worker.")
+        of = words.n_of(counts["n_votes"], "vote")
+        raise StudyError(f"there is no item or no worker in {n:,} of {of}.")
     return counts
 
 
@@ -168,11 +169,12 @@ def _check_truth(table: pd.DataFrame, labels: Mapping[str, Sequence[str]] | None
     if table.empty:
         raise StudyError("the truth has no rows below its header.")
     if n := int(table.isna().any(axis="columns").sum()):
-        raise StudyError(f"{n:,} rows of the truth have no item, field or label. Remove them.")
+        rows = words.n_of(n, "row")
+        raise StudyError(f"no item, field or label in {rows} of the truth. Remove what is open.")
     twice = table[table.duplicated(["field", "item"])]
     if len(twice):
         one = twice.iloc[0]
-        what = f"the truth says {len(twice):,} items twice, such as {one['item']!r}"
+        what = f"the truth says {words.n_of(len(twice), 'item')} twice, such as {one['item']!r}"
         raise StudyError(
             f"{what}{f' ({one.field})' if one['field'] else ''}. Keep one row of each."
         )

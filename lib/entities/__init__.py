@@ -11,6 +11,17 @@ from lib.entities.index import merge
 from lib.entities.overlaps import settle
 from lib.entities.places import contexts
 from lib.entities.scores import score
-from lib.entities.thresholds import curve, tuned
+from lib.entities.thresholds import advice, curve, tuned
 
-__all__ = ["contexts", "curve", "elect", "listed", "merge", "score", "settle", "tuned", "voted"]
+__all__ = [
+    "advice",
+    "contexts",
+    "curve",
+    "elect",
+    "listed",
+    "merge",
+    "score",
+    "settle",
+    "tuned",
+    "voted",
+]

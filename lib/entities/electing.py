@@ -58,6 +58,8 @@ def listed(decided: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
 
     Rows that are no decided entity list stay as they are.
     """
+    if named.empty:
+        return decided
     elected = named[named["elected"]].sort_values("key").groupby(["item", "field"])["key"].agg(list)
     lists = elected.map(lambda keys: json.dumps(keys, ensure_ascii=False, separators=(",", ":")))
     fields = set(named["field"])

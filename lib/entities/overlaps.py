@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib import words
 from lib.entities import places
 from lib.entities.places import Place
 from lib.errors import AccountingError
@@ -134,7 +135,8 @@ def _stated(
     n_lost = int((n_places < 0).sum())
     if n_lost:
         items = named.loc[n_places < 0, "item"]
-        what = f"{n_lost} names stand on items that are not in documents, such as {items.iloc[0]!r}"
+        lost = words.n_of(n_lost, "name stands", "names stand")
+        what = f"{lost} on items that are not in documents, such as {items.iloc[0]!r}"
         raise AccountingError(f"{what}. Run 01_load_documents again, then 02.", n_missing=n_lost)
     before = named.get("lost_to", pd.Series(pd.NA, index=named.index)).tolist()
     lost_to = [one.lost_to if one else old for one, old in zip(fates, before, strict=True)]

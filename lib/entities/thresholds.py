@@ -19,6 +19,7 @@ from lib.entities.overlaps import Name
 from lib.study import Study
 
 TRIED = tuple(Fraction(one) for one in ("1/5", "1/4", "3/10", "1/3", "2/5", "9/20", "1/2"))
+STUDIED, BEST, OUTSIDE = "study", "best on all gold", "chosen out of fold"
 _CURVE = ["field", "threshold", "at_share", "chosen", "n_items", "n_gold", "n_found", "n_right"]
 _CURVE += ["precision", "recall", "f1", "low", "high"]
 _TUNED = ["field", "how", "threshold", "n_items", "n_gold", "n_found", "n_right"]
@@ -65,18 +66,32 @@ def tuned(
         near = _chosen(study, field)
         order = sorted(range(len(tried)), key=lambda n: (abs(tried[n] - near), tried[n]))
         best = _best(table, order)
-        options = [("study", *_as_studied(field, counts, study))]
-        options.append(("best on all gold", str(tried[best]), table[best]))
+        options = [(STUDIED, *_as_studied(field, counts, study))]
+        options.append((BEST, str(tried[best]), table[best]))
         if len(set(folds)) > 1:
             picks = {fold: _best(table[:, folds != fold], order) for fold in sorted(set(folds))}
             outside = np.array([table[picks[fold], n] for n, fold in enumerate(folds)])
             words = ", ".join(str(one) for one in sorted({tried[n] for n in picks.values()}))
-            options.append(("chosen out of fold", words, outside))
+            options.append((OUTSIDE, words, outside))
         rows += [
             (field, how, words, n_items[field], *scores.measured(some))
             for how, words, some in options
         ]
     return pd.DataFrame(rows, columns=_TUNED)
+
+
+def advice(choice: pd.DataFrame) -> str:
+    """Whether another threshold finds names better on documents it was not chosen on."""
+    rows = choice[choice["field"].eq(scores.ALL)].set_index("how")
+    if OUTSIDE not in rows.index:
+        return "No list of names has labels on two documents: the threshold stays as it is."
+    own, best, outside = (rows.loc[how] for how in (STUDIED, BEST, OUTSIDE))
+    said = f"Names have F1 {own['f1']:.3f} at the study's threshold, {own['threshold']}"
+    if not round(outside["f1"], 3) > round(own["f1"], 3):
+        return f"{said}; none chosen on other documents does better."
+    sure = "" if outside["low"] > own["high"] else ", and the intervals overlap: it may be chance"
+    better = f"chosen on other documents it is {outside['f1']:.3f}{sure}"
+    return f"{said}; {better}. The best on all gold is {best['threshold']}."
 
 
 def _counted(

@@ -160,7 +160,8 @@ def rows(
             if header is None:
                 header = _header(path, cells, columns)
             elif len(cells) != len(header):
-                what = f"{len(cells)} cells, and the header has {len(header)}. Quote commas."
+                what = f"{words.n_of(len(cells), 'cell')}, and the header has {len(header)}."
+                what = f"{what} Quote commas."
                 _note(yamls.problem(path, line, what), problems)
             else:
                 yield line, dict(zip(header, map(str.strip, cells), strict=True))

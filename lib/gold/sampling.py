@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import gold, spreadsheets, yamls
+from lib import gold, spreadsheets, words, yamls
 from lib.errors import StudyError
 from lib.study import Study
 
@@ -48,7 +48,8 @@ def draw(strata: pd.Series, n: int, seed: str = SEED, before: Collection[str] = 
     sizes, counts = strata.value_counts(), drawn["stratum"].value_counts()
     small = [name for name, size in sizes.items() if counts.get(name, 0) < min(2, size)]
     if small:
-        what = f"{len(items):,} items are too few for {len(sizes):,} strata: {len(small):,} of them"
+        strata_of = words.n_of(len(sizes), "stratum", "strata")
+        what = f"{strata_of} cannot share {words.n_of(len(items), 'item')}: {len(small):,} of them"
         what = f"{what}, such as {small[0]!r}, would have fewer than two."
         raise StudyError(f"{what} Draw at least --n {2 * len(sizes)}, or stratify --by less.")
     return drawn.assign(probability=drawn["stratum"].map(counts / sizes))
@@ -101,11 +102,13 @@ def extend(
     if old["frame"] != frame:
         changed.append("other items or strata than when it was drawn")
     if changed:
-        what = f"{FILE} has a sample of {len(sample):,} items, and there is {'; '.join(changed)}."
+        drawn = words.n_of(len(sample), "item")
+        what = f"{FILE} has a sample of {drawn}, and there is {'; '.join(changed)}."
         hint = "--anew draws another one: labels stay in gold.csv, and with the same seed many of"
         raise StudyError(f"{what} {hint} the items come again.")
     if gone := set(sample["item"]) - set(strata.index):
-        what = f"{len(gone):,} of {len(sample):,} drawn items are not asked about in this run"
+        drawn = words.n_of(len(sample), "drawn item")
+        what = f"this run does not ask about {len(gone):,} of {drawn}"
         raise StudyError(f"{what}, such as {min(gone)!r}. Name the run for which they were drawn.")
     return draw(strata, max(n, len(sample)), seed, sample["item"])
 

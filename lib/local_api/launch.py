@@ -3,6 +3,7 @@
 It decides whether a live service is already there, by asking it. It never ends one.
 """
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -54,11 +55,11 @@ def live(state: Path) -> dict | None:
     try:
         endpoint = json.loads((Path(state) / ENDPOINT).read_text())
         address = urllib.parse.urlsplit(endpoint["base_url"])
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=5)
+        asked = http.client.HTTPConnection(address.hostname, address.port, timeout=5)
         headers = {"Authorization": f"Bearer {endpoint['token']}"}
-        connection.request("GET", f"{address.path}/models", headers=headers)
-        status = connection.getresponse().status
-        connection.close()
+        with contextlib.closing(asked) as connection:
+            connection.request("GET", f"{address.path}/models", headers=headers)
+            status = connection.getresponse().status
     except (OSError, ValueError, KeyError, http.client.HTTPException):
         return None
     return endpoint if status == 200 else None

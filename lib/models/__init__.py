@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import errors, yamls
+from lib import errors, words, yamls
 from lib.models import reading, rules
 
 DEFAULT_PATH = yamls.WORKSPACE / "data" / "models.yml"
@@ -170,6 +170,5 @@ def _shutdown_warning(model: Model, today: datetime.date) -> list[str]:
     n_days = (model.shutdown_at - today).days
     if n_days > SHUTDOWN_WARNING_DAYS:
         return []
-    days = "1 day" if n_days == 1 else f"{n_days} days"
-    what = f"{model.name} shuts down on {model.shutdown_at}, in {days}"
+    what = f"{model.name} shuts down on {model.shutdown_at}, in {words.n_of(n_days, 'day')}"
     return [f"{what}; replacement: {model.replacement or 'none is named'}"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import policies, yamls
+from lib import policies, words, yamls
 from lib.policies import Policy
 from lib.verdicts import judging
 
@@ -162,13 +162,15 @@ def _check(policy: Policy, groups: pd.DataFrame, items: pd.DataFrame, names: lis
             what = f"the groups table has no column {line.column!r}.{nearest}"
             raise judging.problem(policy, what)
         if unknown:
-            what = f"{len(unknown)} groups are not in the groups table, such as {unknown[0]!r}"
+            found = words.n_of(len(unknown), "group is", "groups are")
+            what = f"{found} not in the groups table, such as {unknown[0]!r}"
             raise judging.problem(policy, f"{what}: {line.column} is needed for each. Add them.")
     if policy.recency:
         day = policy.recency.as_of
         n_undated, newest = int(items["date"].isna().sum()), items["date"].max()
         if n_undated:
-            what = f"{n_undated} of {len(items)} items have no date for recency."
+            of = words.n_of(len(items), "item")
+            what = f"there is no date for recency on {n_undated:,} of {of}."
             raise judging.problem(policy, what)
         if len(items) and newest.date() > day:
             what = f"the newest item is of {newest.date()}, after as_of {day}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib import verdicts, weights
+from lib import verdicts, weights, words
 from lib.fields import Field
 from lib.policies import Policy
 from lib.study import Study
@@ -85,6 +85,14 @@ def fragile(found: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     table = table.fillna({"n_flips": 0, "n_items_to_read": 0, "could_become": ""})
     table = table.astype({"n_flips": "int64", "n_items_to_read": "int64"})
     return table.sort_values("n_flips", ascending=False, kind="stable", ignore_index=True)
+
+
+def sentence(fragile: pd.DataFrame) -> str:
+    """How many verdicts could be flipped by one vote, from the table of `fragile`."""
+    if fragile.empty:
+        return "No policies: no verdict that a vote could flip."
+    n_fragile = int(fragile["n_flips"].gt(0).sum())
+    return f"{n_fragile:,} of {words.n_of(len(fragile), 'verdict')} could be flipped by one vote"
 
 
 def _lines(

@@ -3,8 +3,9 @@
 Reads a JSON array of commands a line, runs them side by side, and writes how each of them ended.
 A command has `do` (a function of `WORK`), `outputs`, `study` and what that function needs; `crash`
 is what VOTEBOOK_CRASH says; `kill_after` is how many seconds it lives, `signal` what ends it then,
-`after` a file that must be there before it begins, `wait` how long it is held back then,
-`max_bytes` how large a file may become, and `max_files` how many it may have open.
+`after` are files that must be there before it begins, `wait` how long it is held back then, `then`
+a file that it makes at its end, `between` are files that must be there before its second step,
+`max_bytes` is how large a file may become, and `max_files` how many it may have open.
 
 Time runs faster for all of them, by one factor, so that the graces and pauses of a paid service
 are lived through: see `fast_clock`.
@@ -33,21 +34,20 @@ import toktok  # noqa: F401
 
 from lib import (
     accounts,
-    alarm,
+    aggregate,
     asking,
     clock,
-    consensus,
     corpus,
-    corrections,
     dispatch,
-    entities,
     estimate,
     exports,
     findings,
+    models,
     report,
     runs,
-    savings,
+    services,
     tables,
+    tokens,
     verdicts,
     votes,
 )
@@ -57,11 +57,14 @@ from lib.service import Service
 for name in ("audit", "disks", "planning", "submit"):
     importlib.import_module(f"lib.{name}")  # loaded late elsewhere, and once for all children here
 
-# The transport under the client, loaded once and not in each child.
+# The transport under the client, the tables of models and services and the vocabulary are loaded
+# once, and not in each child.
 importlib.import_module("httpcore2")
+models.facts("gpt-6-luna")
+services.find("local")
+tokens.count(["soup"], threads=1)
 
 DONE, STOPPED, WAITING, BUSY = 0, 2, 3, 75
-BEGAN = []  # when the command of this child began, after what it waited for
 SPEED = 300  # 120 seconds of grace are 0.4 here, and a pause of an hour is 12
 LONGEST_SECONDS = 300.0  # what lives so long is not coming back
 BEGAN_AT = time.time()
@@ -94,10 +97,21 @@ def service_of(asked):
 def follow(asked):
     """What notebooks 03 and 04 and `watch` do; gives the exit code and says where the run is."""
     run = runs.open_run(asked["study"])
+
+    def show(progress):
+        print(progress)
+        wait_for(asked.get("between", ()))
+
     progress = dispatch.follow(
-        run, service_of(asked), asked.get("max_usd", 0.0), asked.get("hours", 1.0), show=print
+        run, service_of(asked), asked.get("max_usd", 0.0), asked.get("hours", 1.0), show
     )
     return {"done": DONE, "waiting": WAITING}.get(progress.state, STOPPED)
+
+
+def wait_for(paths):
+    """Wait until all of these files are there."""
+    while not all(Path(path).exists() for path in paths):
+        time.sleep(0.002)
 
 
 def load(asked):
@@ -126,19 +140,11 @@ def count_votes(asked):
     outcomes = run.path("outcomes") / "*.parquet"
     spared = asking.spared(run)
     votes.collect(run.path("requests.parquet"), outcomes, run.study, run.folder, spared)
-    cast, documents, ballots = run.path("votes.parquet"), run.table("documents"), run.table("votes")
-    found = entities.elect(run.path("mentions.parquet"), cast, run.study)
-    found = entities.settle(alarm.raised_names(cast, found, run.study), documents, run.study)
-    counted = alarm.raised(cast, consensus.decide(cast, run.study), run.study)
-    counted = findings.correct(run, entities.listed(counted, found))
-    decided = savings.marked(run, counted, ballots)
-    runs.write_table(decided, run.path("consensus.parquet"))
-    named = findings.correct_names(run, found, decided)
-    runs.write_table(named, run.path("entities.parquet"))
-    entities.contexts(named, documents, run.path("places.parquet"))
-    index = corrections.flagged(entities.merge(named, documents, run.study), named)
-    runs.write_table(index, run.path("index.parquet"))
-    findings.write_review(run, findings.review(run, decided, named))
+    aggregate.write(run)
+    aggregate.write_places(run)
+    aggregate.write_index(run)
+    decided, documents = run.table("consensus"), run.table("documents")
+    findings.write_review(run, findings.review(run, decided, run.table("entities")))
     groups, policies = findings.groups(run.study), run.study.policies
     reached = verdicts.reach(decided, documents, groups, policies, run.study.k)
     runs.write_table(reached, run.path("verdicts.parquet"))
@@ -182,10 +188,8 @@ def begin(asked, said):
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["max_bytes"], asked["max_bytes"]))
     if asked.get("max_files"):
         resource.setrlimit(resource.RLIMIT_NOFILE, (asked["max_files"], asked["max_files"]))
-    while asked.get("after") and not Path(asked["after"]).exists():
-        time.sleep(0.002)
+    wait_for(asked.get("after", ()))
     time.sleep(asked.get("wait", 0.0))
-    BEGAN.append(time.monotonic())
     try:
         with clock.running(fast_clock()):
             return WORK[asked["do"]](asked)
@@ -205,8 +209,10 @@ def fork(asked):
         code = 1
         try:
             code = begin(asked, said)
-            print(json.dumps([*BEGAN, runs.passed]))
+            print(json.dumps(runs.passed))
             sys.stdout.flush()
+            if asked.get("then"):
+                Path(asked["then"]).touch()
         except BaseException:  # noqa: BLE001 - told, and the child ends
             sys.excepthook(*sys.exc_info())
         finally:
@@ -239,16 +245,14 @@ def run_together(commands):
 def end_of(child, code, usage):
     """How a child ended: code (minus the signal that did it), times, words, places it came by."""
     _, said, began_at, _ = child
-    now = time.monotonic()
+    seconds = time.monotonic() - began_at
     with said:
         said.seek(0)
         lines = said.read().splitlines()
-    began, passed = json.loads(lines.pop()) if lines and lines[-1].startswith("[") else (now, [])
+    passed = json.loads(lines.pop()) if lines and lines[-1].startswith("[") else []
     return {
         "code": code,
-        "began": began,
-        "ended": now,
-        "seconds": now - began_at,
+        "seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "said": "\n".join(lines),
         "passed": passed,

@@ -34,7 +34,7 @@ def test_notebooks_whose_kernel_and_runner_are_killed_end_well(undisturbed, tmp_
         assert first["code"] == 2
         assert "died" in first["said"]
         assert "run the same command again" in first["said"]
-        second = signalling.ended(at.start("notebook executed:3"))
+        second = signalling.ended(at.start("notebook executed:1"))
         assert second["code"] == -signal.SIGKILL
         last = signalling.finished(at)
         assert last["code"] == 0, last["said"]

@@ -139,7 +139,7 @@ TABLE = [
     Row("A32", {"content_cut": {"bytes": 700}}, says=NO_ANSWER),
     Row("A32", {"content_cut": {"bytes": 0}}, says=NO_ANSWER),
     Row("A32", {"content_short": {"bytes": 700, "count": 1}}, "done"),
-    Row("A32", {"content_short": {"bytes": 700}}, says="have no line in the files"),
+    Row("A32", {"content_short": {"bytes": 700}}, says="no line yet for"),
     Row("A32", {"content_changed": {"bytes": 100, "count": 1}}, "done"),
     Row("A32", {"content_gone": {}}, says="answered 404"),
     Row("A33", DOUBLE, n_lost=1),
