@@ -17,7 +17,7 @@ from lib.ranges import Rows
 from lib.runs import Run
 from lib.study import Study
 
-N_VOTES = 1_000_000  # that are counted at a time
+N_VOTES = 2_000_000  # that are counted at a time
 _PLACE = ["item", "field", "key"]
 
 

@@ -25,7 +25,7 @@ numbers AS (
     FROM said WHERE is_strong AND kind IN ('integer', 'number') GROUP BY ALL)
 SELECT item, field, count(*) AS n_alarms
 FROM weak JOIN decided USING (item, field) LEFT JOIN numbers USING (item, field)
-WHERE CASE
+WHERE status = 'decided' AND CASE
     WHEN low IS NOT NULL THEN weak.value::DOUBLE NOT BETWEEN low AND high
     WHEN kind = 'entities' THEN list_sort(from_json(weak.value, '["VARCHAR"]'))
         <> list_sort(from_json(decided.value, '["VARCHAR"]'))
@@ -51,20 +51,18 @@ def raised(votes: Rows, decided: pd.DataFrame, study: Study) -> pd.DataFrame:
     any name is missing or too much. Texts raise none, and neither does a vote that abstains, nor
     any where nothing is decided. `decided` is what the votes say, before corrections.
     """
-    spoken = decided.loc[decided["status"].eq("decided"), ["item", "field", "value"]]
-    return _counted(votes, decided, spoken, _RAISED, study)
+    return _counted(votes, decided, ["item", "field", "value", "status"], _RAISED, study)
 
 
 def raised_names(votes: Rows, named: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The names with `n_alarms`: how many weak lists lack an elected name, or have another one."""
-    spoken = named[["item", "field", "key", "elected"]]
-    return _counted(votes, named, spoken, _NAMES, study)
+    return _counted(votes, named, ["item", "field", "key", "elected"], _NAMES, study)
 
 
 def _counted(
-    votes: Rows, table: pd.DataFrame, spoken: pd.DataFrame, query: str, study: Study
+    votes: Rows, table: pd.DataFrame, columns: list[str], query: str, study: Study
 ) -> pd.DataFrame:
-    """The table with the number of alarms that the query counts against what is spoken."""
+    """The table with the alarms that the query counts against these columns of it."""
     strong = study.panels[study.panel].strong
     if strong is None or table.empty:
         return table.assign(n_alarms=0)
@@ -74,8 +72,8 @@ def _counted(
         base.register("kinds", pd.DataFrame(fields.items(), columns=["field", "kind"]))
         panel = [(name, name == strong) for name in study.annotators]
         base.register("annotators", pd.DataFrame(panel, columns=["annotator", "is_strong"]))
-        words = dict.fromkeys(spoken.columns.difference(["elected"]), "string")
-        base.register("decided", spoken.astype(words))
+        words = dict.fromkeys(set(columns) - {"elected"}, "string")
+        base.register("decided", table[columns].astype(words))
         counts = base.execute(_SAID + query).df()
     place = ["item", "field", "key"] if "key" in counts else ["item", "field"]
     found = counts.set_index(place)["n_alarms"]

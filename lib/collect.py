@@ -269,5 +269,6 @@ def _query(
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """The same column types in every table of outcomes, also where a column is empty."""
-    other = [name for name in table.columns if str(table.dtypes[name]) != _TYPES[name]]
+    found = table.dtypes.astype(str).to_dict()
+    other = [name for name in table.columns if found[name] != _TYPES[name]]
     return table.astype({name: _TYPES[name] for name in other})

@@ -67,8 +67,7 @@ def doubles(changes: Iterable[dict[str, Any]]) -> Iterator[StudyError]:
     """Where a place is corrected a second time."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for change in changes:
-        place = change["item"], change["field"]
-        first = found.setdefault(place, change)
+        first = found.setdefault(place := (change["item"], change["field"]), change)
         if first is not change:
             what = f"{place[1]} of {place[0]} is corrected on {_line(first, change['path'])} too."
             yield yamls.problem(change["path"], change["line"], f"{what} Keep one.")
@@ -84,9 +83,8 @@ def checked(
 ) -> dict[str, Any]:
     """One change with its two values in the form of the consensus.
 
-    Raises StudyError that names all of: an unknown item or field, another text, a value that is not
-    allowed, a missing reason, who or date, a day that is no day or still to come, and a change to
-    the same.
+    Raises StudyError for an unknown item or field, another text, a value that is not allowed, a
+    missing reason, who or date, a day that is none or still to come, and a change to the same.
     """
     problems = list(_untold(path, line, row, texts, today or clock.now().date()))
     before = corrected = ""
@@ -96,12 +94,12 @@ def checked(
             before = original(path, line, row, field)
         corrected = value(path, line, row["corrected"], row["field"], field)
         if before == corrected:
-            what = f"original and corrected are both {corrected!r}."
+            what = f"original and corrected are both {corrected!r:.200}."
             raise yamls.problem(path, line, f"{what} Remove the line: it changes nothing.")
     yamls.refuse(problems, SO)
-    change = {name: row[name] for name in COLUMNS} | {"sha256": row.get("sha256", "")}
-    place = {"written": row["corrected"], "path": path, "line": line}
-    return {**change, "original": before, "corrected": corrected, **place}
+    more = {"sha256": row.get("sha256", ""), "written": row["corrected"]}
+    more |= {"original": before, "corrected": corrected, "path": path, "line": line}
+    return {name: row[name] for name in COLUMNS} | more
 
 
 def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
@@ -117,7 +115,7 @@ def value(path: Path, line: int, written: str, name: str, field: Field) -> str:
     if found is None:
         parts = [part.strip(" []\"'\u201c\u201d") for part in written.replace(";", ",").split(",")]
         meant = json.dumps([part for part in parts if part], ensure_ascii=False)
-        what = f"{name} is {written!r}, and not a JSON array of names such as {meant}."
+        what = f"{name} is {written!r:.200}, and not a JSON array of names such as {meant:.200}."
         raise yamls.problem(path, line, f"{what} A list without names is [].")
     return found
 
@@ -139,9 +137,8 @@ def apply(consensus: pd.DataFrame, corrections: pd.DataFrame, study: Study) -> p
     does not apply, or which makes a condition true while its fields stay open.
     """
     table = consensus.assign(corrected=consensus.get("corrected", False))
-    if corrections.empty:
-        return table
-    corrections = corrections[corrections["item"].isin(table["item"])]
+    if len(corrections):
+        corrections = corrections[corrections["item"].isin(table["item"])]
     if corrections.empty:
         return table
     rows = {place: n for n, place in enumerate(zip(table["item"], table["field"], strict=True))}
@@ -265,12 +262,14 @@ def _untold(
     try:
         day = datetime.date.fromisoformat(row["date"]) if row["date"] else today
     except ValueError:
-        what = f"the date {row['date']!r} is not of the form 2026-06-30."
-        yield yamls.problem(path, line, what)
-        return
-    if day > today + datetime.timedelta(days=1):  # it is tomorrow already in half of the world
+        day = None
+    if day is None or row["date"] not in ("", day.isoformat()):
+        what = f"the date {row['date']!r:.200} is not of the form 2026-06-30."
+    elif day > today + datetime.timedelta(days=1):  # it is tomorrow already in half of the world
         what = f"the date {row['date']} is still to come. Write the right one."
-        yield yamls.problem(path, line, what)
+    else:
+        return
+    yield yamls.problem(path, line, what)
 
 
 def _stale(changes: Mapping, values: Mapping, done: Collection[tuple]) -> Iterator[StudyError]:
@@ -280,8 +279,8 @@ def _stale(changes: Mapping, values: Mapping, done: Collection[tuple]) -> Iterat
         stands = "" if now is None or pd.isna(now) else str(now)
         made = place in done and stands == change.corrected
         if stands != change.original and not made:
-            what = f"original is {change.original!r}, and the consensus says "
-            what += f"{stands or 'nothing'!r}: it has changed. Look at the item again."
+            what = f"original is {change.original!r:.200}, and the consensus says "
+            what += f"{stands or 'nothing'!r:.200}: it has changed. Look at the item again."
             yield yamls.problem(change.path, change.line, what)
 
 
@@ -297,5 +296,5 @@ def _spelled(corrections: pd.DataFrame, fields: Collection[str]) -> dict[tuple, 
 
 
 def _line(change: Mapping[str, Any], path: Path) -> str:
-    place = f"line {change['line']}"
-    return place if change["path"] == path else f"{place} of {yamls.shown(change['path'])}"
+    of = "" if change["path"] == path else f" of {yamls.shown(change['path'])}"
+    return f"line {change['line']}{of}"

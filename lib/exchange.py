@@ -58,15 +58,17 @@ def _take_in(file: str, run: "Run") -> int:
     from lib.gold import labelling
 
     found, fresh = labelling.take_in(run, Path(file))
-    n_labelled = found.table["item"].nunique()
+    n_items = found.table["item"].nunique()
     n_places = len(found.table.drop_duplicates(["item", "field"]))
     n_fresh = len(fresh.drop_duplicates(["item", "field"]))
-    of = f"{n_labelled:,} of {words.n_of(found.n_items, 'item')}"
     print(
-        f"{words.n_of(n_places, 'label')} on {of}: "
-        f"{n_fresh:,} new in gold.csv, {n_places - n_fresh:,} there already; "
-        f"{found.n_empty:,} still to be labelled."
+        f"{words.n_of(n_places, 'label')} on {words.n_of(n_items, 'item')}: "
+        f"{n_fresh:,} new in gold.csv, {n_places - n_fresh:,} there already."
     )
+    sample, _ = labelling.stored(run)
+    if sample is not None:
+        n_open = len(labelling.unlabelled(run, sample))
+        print(f"Drawn items that still lack labels: {n_open:,} of {len(sample):,}.")
     if found.undrawn:
         what = f"Not drawn: {words.n_of(len(found.undrawn), 'item')}, such as {found.undrawn[0]}."
         print(plain(f"{what} Such labels count for nothing that needs a random sample."))
@@ -119,8 +121,8 @@ def export(given: argparse.Namespace) -> int:
     files = exports.write(run, folder, given.format, given.text)
     for row in files.itertuples():
         path = yamls.shown(folder / row.format / row.file)
-        size = f"{words.n_of(row.n_rows, 'row')}, {words.n_of(row.n_bytes, 'byte')}"
-        print(plain(f"written: {path} ({size})"))
+        rows = f"{words.n_of(row.n_rows, 'row')}, " if row.n_rows else ""
+        print(plain(f"written: {path} ({rows}{words.n_of(row.n_bytes, 'byte')})"))
     print("With the texts." if given.text else "No text of a document is in them (--text).")
     return DONE
 

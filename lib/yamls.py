@@ -18,6 +18,9 @@ from lib import errors
 
 Lines = dict[tuple, int]
 MOST_PROBLEMS = 20  # more are counted
+_WORKBOOKS = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # of Excel today and before, and of LibreOffice
+_UTF_16 = b"\xff\xfe", b"\xfe\xff"
+_MOST_CHARS = 200  # nothing longer is a word that somebody misspelled
 WORKSPACE = Path(__file__).resolve().parent.parent
 
 
@@ -49,6 +52,8 @@ def read(path: Path) -> tuple[object, Lines]:
         what = f"not valid YAML: {error.problem or error.context}."
         hint = " Indent with spaces instead of tabs." if "\\t" in what else ""
         raise problem(path, mark and mark.line + 1, what + hint) from error
+    except RecursionError as error:
+        raise problem(path, 1, "this is nested too deeply to be read.") from error
     reading.lines.setdefault((), 1)
     return value, reading.lines
 
@@ -73,8 +78,12 @@ def text(path: Path) -> str:
         raise problem(path, None, "there is no such file.") from error
     except OSError as error:
         raise problem(path, None, f"the file cannot be read: {error.strerror}.") from error
+    if data.startswith(_WORKBOOKS):
+        raise problem(path, 1, "this is a workbook and no text. Save sheets as CSV (UTF-8).")
+    if b"\0" in data[:2] or data.startswith(_UTF_16):
+        raise problem(path, 1, "not UTF-8 text but UTF-16. Save the file as UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise problem(path, line, "not UTF-8 text. Save the file as UTF-8.") from error
@@ -146,6 +155,8 @@ def nearest(word: object, words: Iterable[object]) -> str:
     >>> nearest("claude", ["gpt-5-mini", "gpt-5-nano"])
     ''
     """
+    if len(str(word)) > _MOST_CHARS:
+        return ""
     by_lower = {str(known).lower(): str(known) for known in words}
     found = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
     return f' Did you mean "{by_lower[found[0]]}"?' if found else ""

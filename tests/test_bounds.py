@@ -18,11 +18,15 @@ TEXTS = ("1", "2", "3")
 RESULT = ["status", "value", "candidates"]
 
 
-def completions(study, said, alternatives):
+def completions(study, by_item, alternatives):
     """Every way in which the open slots could still answer, as items of one table of votes."""
-    free = [slot for slot in panels.slots(study) if slot not in said]
-    ways = itertools.product(alternatives, repeat=len(free))
-    return {f"{n:06}": said | dict(zip(free, way, strict=True)) for n, way in enumerate(ways)}
+    every = {}
+    for item, said in by_item.items():
+        free = [slot for slot in panels.slots(study) if slot not in said]
+        ways = itertools.product(alternatives, repeat=len(free))
+        whole = (said | dict(zip(free, way, strict=True)) for way in ways)
+        every |= {f"{item}/{n:06}": one for n, one in enumerate(whole)}
+    return every
 
 
 def results(decided):
@@ -32,44 +36,49 @@ def results(decided):
 
 
 @st.composite
-def halves(draw, n_open=(0, 3)):
-    """A study and what some of its slots have said."""
+def halves(draw):
+    """A study and what some of its slots have said on four items."""
     study = draw(panels.studies())
     known = panels.answers(study)
     n_most = max(n for n in range(4) if len(known) ** n <= 150)
-    slots = draw(st.permutations(panels.slots(study)))
-    free = slots[: min(draw(st.integers(*n_open)), n_most)]
-    alike = draw(st.sampled_from([1, 2, len(known)]))
-    some = draw(st.lists(st.sampled_from(known), min_size=alike, max_size=alike))
-    said = {slot: draw(st.sampled_from(some)) for slot in slots if slot not in free}
-    return study, said
+    by_item = {}
+    for item in "wxyz":
+        slots = draw(st.permutations(panels.slots(study)))
+        free = slots[: min(draw(st.integers(0, 3)), n_most)]
+        alike = draw(st.sampled_from([1, 2, len(known)]))
+        some = draw(st.lists(st.sampled_from(known), min_size=alike, max_size=alike))
+        by_item[item] = {slot: draw(st.sampled_from(some)) for slot in slots if slot not in free}
+    return study, by_item
 
 
 @settings(deadline=None, max_examples=25)
 @given(halves())
 def test_settled_is_what_no_completion_changes(half):
     """An item is settled exactly if all its completions, tried one by one, have one result; the
-    smallest margin among them is the bound of each of its closed fields.
+    smallest margin among them is the bound of each of its closed fields. Four items an example.
     """
-    study, said = half
-    every = completions(study, said, panels.answers(study, LISTS, TEXTS))
+    study, by_item = half
+    every = completions(study, by_item, panels.answers(study, LISTS, TEXTS))
     decided = consensus.decide(panels.table(study, every), study)
-    is_settled = results(decided).nunique() == 1
-    found = bounds.judge(bounds.read(panels.table(study, {"x": said}), study), study)
-    assert found.settled.tolist() == ([is_settled] if said else [])
-    if said and is_settled:
-        least = decided[decided["status"].eq("decided")].groupby("field")["margin"].min()
-        for name, margin in least.items():
-            if study.fields[name].allowed:
-                assert found.margin_low[name][0] == pytest.approx(margin, abs=1e-12)
+    of_item = decided["item"].str[0]
+    n_results = results(decided).groupby(lambda name: name[0]).nunique()
+    votes = panels.table(study, by_item)
+    found = bounds.judge(said := bounds.read(votes, study), study)
+    assert set(said.items) == {item for item, slots in by_item.items() if slots}
+    assert found.settled.tolist() == n_results[said.items].eq(1).tolist()
+    least = decided[decided["status"].eq("decided")].groupby([of_item, "field"])["margin"].min()
+    for (item, name), margin in least.items():
+        place = said.items.get_indexer([item])[0]
+        if place >= 0 and found.settled[place] and study.fields[name].allowed:
+            assert found.margin_low[name][place] == pytest.approx(margin, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=8)
 @given(halves(), st.randoms())
 def test_order_and_names_of_annotators_do_not_matter(half, random):
     """Shuffled rows settle the same, and so does a panel whose annotators have other names."""
-    study, said = half
-    votes = panels.table(study, {"x": said})
+    study, by_item = half
+    votes = panels.table(study, by_item)
     order = list(range(len(votes)))
     random.shuffle(order)
     other = {name: f"z-{chr(ord('z') - n)}" for n, name in enumerate(study.annotators)}

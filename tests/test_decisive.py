@@ -20,9 +20,10 @@ def runs(draw):
     """A study, what every slot would say on some items, a plan in any order, and a pilot."""
     study = draw(panels.studies(max_slots=4))
     slots, known = panels.slots(study), panels.answers(study)
-    items = [f"r{n}" for n in range(draw(st.integers(1, 3)))]
-    some = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
-    said = {item: {slot: draw(st.sampled_from(some)) for slot in slots} for item in items}
+    items, said = [f"r{n}" for n in range(draw(st.integers(1, 6)))], {}
+    for item in items:
+        some = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
+        said[item] = {slot: draw(st.sampled_from(some)) for slot in slots}
     order = draw(st.permutations(slots))
     ends = sorted({*draw(st.lists(st.integers(1, len(slots)), max_size=3)), len(slots)})
     plan = [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -3,6 +3,7 @@
 The annotators answer by key, so that a run with all votes is what any other one can be held to.
 """
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -194,16 +195,16 @@ def test_a_small_corpus_is_asked_in_full(study, endpoint):
 
 
 def test_alarms_need_every_vote(study):
-    """Nothing is expected to be spared, no plan is shown and none is replayed."""
+    """Nothing is expected to be spared, and no plan is shown."""
     strong = {**PANEL, "terra": annotator("gpt-6.1-terra", weight=2)}
-    run = study("some", ask="decisive", pilot=2, annotators=strong, mode="alarm")
+    run = study("some", ask="decisive", pilot=2, annotators=strong)
+    panels = {n: one.model_copy(update={"mode": "alarm"}) for n, one in run.study.panels.items()}
+    run = dataclasses.replace(run, study=run.study.model_copy(update={"panels": panels}))
     requests = run.table("requests")
     table = savings.expected(run, requests)
     assert table["n_expected"].tolist() == table["n_requests"].tolist()
     assert savings.sentence(run, table).startswith("Every vote is asked: with `mode: alarm`")
     assert savings.plans(run, requests).empty
-    votes = pd.DataFrame(columns=["item", "field", "annotator", "repeat", "value", "abstained"])
-    assert savings.replayed(run, votes).empty
 
 
 def test_labelled_items_are_asked_in_full(study, endpoint):

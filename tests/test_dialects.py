@@ -62,23 +62,16 @@ def test_a_whole_run_speaks_every_dialect(make_run, connected, endpoint, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_create_whose_answer_is_lost_is_adopted(make_run, connected, endpoint, name):
-    """By metadata or, at a service that keeps none, by the input file: no line is run twice."""
+def test_a_file_and_a_batch_whose_answers_are_lost_are_adopted(make_run, connected, endpoint, name):
+    """The file is found by its name, over all pages, and not uploaded again; the batch by metadata
+    or, at a service that keeps none, by the input file: no line is run twice.
+    """
     run, before = make_run(), sending.batches_of(endpoint)
     to, dialect = connected(name)
-    dialect.once["POST /batches"] = "lose"
-    assert sending.finish(run, to, 1.0).n_valid == 6
-    assert sending.paid(endpoint, before).total() == 6
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_upload_whose_answer_is_lost_is_adopted(make_run, connected, endpoint, name):
-    """The file is found by its name, over all pages, and not uploaded again."""
-    run, before = make_run(), sending.batches_of(endpoint)
-    to, dialect = connected(name)
-    dialect.once["POST /files"] = "lose"
-    assert sending.finish(run, to, 1.0).n_valid == 6
-    assert dialect.calls.count("POST /files") == 1
+    dialect.once.update({"POST /files": "lose", "POST /batches": "lose"})
+    progress = sending.finish(run, to, 1.0)
+    assert (progress.n_valid, dialect.once) == (6, {})
+    assert dialect.calls.count("POST /files") == len(sending.batches_of(endpoint)) - len(before)
     assert sending.paid(endpoint, before).total() == 6
 
 

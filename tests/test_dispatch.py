@@ -245,7 +245,7 @@ def test_a_final_refusal_stops_with_one_sentence_and_loses_nothing(
 
 def test_too_many_calls_are_a_pause(make_run, endpoint):
     """A 429 at create leaves the shard uploaded, with a minute's pause, and the run waits."""
-    run, wall = make_run(), time.time()
+    run, wall = make_run(), int(time.time())
     still = clock.Clock(lambda: wall, time.monotonic, time.sleep)
     with sending.spoiled(endpoint, busy) as url, clock.running(still):
         progress = dispatch.advance(run, sending.service_at(endpoint, url), 0.0)

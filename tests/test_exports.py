@@ -376,7 +376,10 @@ def test_the_command_reviews_and_reads_back(run, monkeypatch, capsys):
     mine = table["field"].eq("mood") & table["item"].eq("r1")
     table.loc[mine, ["corrected", "reason", "who"]] = ["angry", "misread", "Ann"]
     runs.write_csv(table, path)
-    capsys.readouterr()
+    n_asked = int(table["why"].ne("condition").sum())  # those below a condition come on top
+    said = capsys.readouterr().out
+    assert said.startswith(f"{n_asked} values to review, of ")
+    assert "condition: " not in said
     assert command.main(["review", "run", "--read", str(path)]) == 0
     assert capsys.readouterr().out.startswith(
         "New in corrections.csv: 1 change; there already: 0. "

@@ -1,5 +1,7 @@
 """Gold: files with each kind of mistake, and accuracies worked by hand."""
 
+import re
+
 import making
 import pandas as pd
 import pytest
@@ -89,8 +91,18 @@ def test_mistakes_are_named_with_their_line(tmp_path, change, line, words):
     assert raised.value.line == line
 
 
+def test_all_mistakes_are_named(tmp_path):
+    """In the order of lines: rows, values, and what two rows say of one place."""
+    text = GOOD.replace("30.0", "old").replace(" Angry ", "angr")
+    with pytest.raises(StudyError, match="4 mistakes:") as raised:
+        read(tmp_path, f"{text}r3,age\nr2,mood,calm,\n")
+    assert re.findall(r"line (\d+): ", str(raised.value)) == ["3", "9", "10", "11"]
+
+
 def test_files_that_are_no_text(tmp_path):
-    """A missing file and one in another encoding are named; a byte order mark is nothing."""
+    """A missing file, a folder and another encoding are named; a byte order mark is nothing."""
+    with pytest.raises(StudyError, match="cannot be read"):
+        gold.read(tmp_path, STUDY, ITEMS)
     with pytest.raises(StudyError, match="no such file"):
         gold.read(tmp_path / "none.csv", STUDY, ITEMS)
     with pytest.raises(StudyError, match="not UTF-8"):
@@ -236,6 +248,18 @@ def test_guarded_cells_are_unguarded(tmp_path):
         ('item,field,value\nr1,people,"Kay" the Tall\n', 2, "not valid CSV"),
         ("item,field,value\nr1,mood,zornig\xf6".encode("latin-1"), 2, "not UTF-8"),
         ("item,field,value\n\n\nr1,mood,no\n", 4, "mood never has the value 'no'"),
+        ("item,field,value\nr1,mood,calm\n".encode("utf-16-le"), 1, "not UTF-8 text but UTF-16"),
+        (b"PK\x03\x04 and so on", 1, "this is a workbook and no text"),
+        (b"\xd0\xcf\x11\xe0 and so on", 1, "this is a workbook and no text"),
+        ("sep=,\nitem,field,value\nr1,mood,calm\n", 1, "Remove this line."),
+        ("Item,Field,Value\nr1,mood,calm\n", 1, 'Did you mean "Item"?'),
+        ("item,field,value\nr1,mood,\u201ccalm\u201d\n", 2, 'Did you mean "calm"?'),
+        ('item,field,value\nr1,mood,"=""calm"""\n', 2, 'Did you mean "calm"?'),
+        ("item,field,value\nr1,relevant,WAHR\n", 2, "Allowed: true, false."),
+        (f"item,field,value\nr1,mood,{'c' * 1_000_000}\n", 2, "cccc. Allowed: calm"),
+        (f"item,field,value\nr1,people,{'c' * 10_000_001}\n", 2, "larger than field limit"),
+        ("<html><body>403</body></html>", 1, "the column 'item' is not there"),
+        ("\n\n", 1, "the file is empty"),
     ],
 )
 def test_what_programs_do_to_a_file(tmp_path, text, line, words):

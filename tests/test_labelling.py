@@ -200,9 +200,14 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     path = fill(run, relevant="true", people="Kay")
     assert command.main(["sample-gold", "run", "--read", str(path)]) == commands.DONE
     assert capsys.readouterr().out == (
-        "8 labels on 4 of 4 items: 8 new in gold.csv, 0 there already; 4 still to be labelled.\n"
+        "8 labels on 4 items: 8 new in gold.csv, 0 there already.\n"
+        "Drawn items that still lack labels: 4 of 4.\n"
     )
     path = fill(run, mood="sleepy")
     assert command.main(["sample-gold", "run", "--read", str(path)]) == commands.STOPPED
     assert "mood never has the value 'sleepy'" in capsys.readouterr().err
+    assert command.main(["sample-gold", "run", "--n", "3"]) == commands.DONE
+    assert capsys.readouterr().out.startswith(
+        "Drawn for gold: 4 items, all of them before and none now, seed 1. --n 3 is less than that:"
+    )
     assert len(sampling.read(run.path("../study/gold_sample.csv"))) == 4

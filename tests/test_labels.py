@@ -88,6 +88,14 @@ def test_what_spreadsheets_do_to_a_file(tmp_path, ends, mark):
     assert rows(read(tmp_path, mark + WIDE.replace("\n", ends))) == SAID
 
 
+def test_empty_columns_of_spreadsheets_are_nothing(tmp_path):
+    """They have no name and no cell; what stands in one is lost nowhere."""
+    wide = "item,relevant,,\nr1,true,,\n"
+    assert rows(read(tmp_path, wide)) == [["r1", "relevant", "true"]]
+    with pytest.raises(StudyError, match="line 2: 'Kay' stands in a column without a name"):
+        read(tmp_path, wide.replace("true,,", "true,,Kay"))
+
+
 def test_guarded_cells_are_unguarded(tmp_path):
     """The apostrophe that keeps a spreadsheet from running a name is taken off again."""
     found = read(tmp_path, "item,field,value\nr1,people,'=SUM(A1)\nr1,people,'tis\n")

@@ -125,7 +125,7 @@ AT_WORK = {
     "nbformat": ["pipeline", "report"],
     "nh3": ["report"],
     "openai": ["refusals", "service"],
-    "papermill": ["pipeline"],
+    "papermill": ["kernels", "pipeline"],
     "pyarrow": [
         "aggregate",
         "exports/",
@@ -145,7 +145,7 @@ AT_WORK = {
     "starlette": [APART],
     "tiktoken": ["tokens"],
     "toktok": ["tokens", APART],
-    "traitlets": ["pipeline", "report"],
+    "traitlets": ["kernels", "report"],
     "uvicorn": [APART],
     "yaml": ["exports/", "runs", "yamls", APART],
 }

@@ -13,7 +13,9 @@ from lib.ranges import Rows
 from lib.study import Study
 
 _ENTITY = ["item", "field", "key"]
-_COLUMNS = [*_ENTITY, "name", "share", "n_votes", "elected", "status", "attributes", "simulated"]
+_COLUMNS = {**dict.fromkeys(_ENTITY, "str"), "name": "string", "share": "float64"}
+_COLUMNS |= {"n_votes": "int64", "elected": "bool", "status": "string", "attributes": "string"}
+_COLUMNS |= {"simulated": "bool"}
 
 
 def elect(mentions: Rows, votes: Rows, study: Study) -> pd.DataFrame:
@@ -25,6 +27,8 @@ def elect(mentions: Rows, votes: Rows, study: Study) -> pd.DataFrame:
     who name it, null included, and null in a tie; a list keeps the members that more than half of
     that weight has.
     """
+    if not any(field.type == "entities" for field in study.fields.values()):
+        return pd.DataFrame(columns=list(_COLUMNS)).astype(_COLUMNS)
     table = voted(votes, study)
     said = ranges.read(mentions)
     scale = weights.of_annotators(study)["scale"].max()
@@ -40,8 +44,8 @@ def elect(mentions: Rows, votes: Rows, study: Study) -> pd.DataFrame:
     described = pd.DataFrame(rows, columns=[*_ENTITY, "name", "attributes"]).astype("string")
     table = table.merge(described, on=_ENTITY, how="left", validate="one_to_one")
     named = table["name"].fillna(table["key"])
-    table = table.assign(name=named, attributes=table["attributes"].fillna("{}"))[_COLUMNS]
-    return table.astype(dict.fromkeys(_ENTITY, "str"))  # also where there is no row
+    table = table.assign(name=named, attributes=table["attributes"].fillna("{}"))
+    return table[list(_COLUMNS)].astype(_COLUMNS)
 
 
 def voted(votes: Rows, study: Study) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def settle(named: pd.DataFrame, documents: Path | pd.DataFrame, study: Study) ->
     n_places = np.full(len(named), -1)
     columns = [named[name].tolist() for name in ("field", "key", "share", "elected")]
     settles = study.voting.overlaps == "settle"
-    for item, _, _, text in places.texts(documents):
+    for item, _, _, text in places.texts(documents) if rows else ():
         mine = [(n, *(column[n] for column in columns)) for n in rows.get(item, ())]
         found = places.find(text, {key for _, _, key, _, _ in mine})
         elected = [Name(*row[1:4]) for row in mine if row[4]]

@@ -64,6 +64,9 @@ def _any_simulated(path: Path) -> bool:
 
 def _card(run: Run, simulated: bool, text: bool) -> str:
     panel = run.study.panels[run.study.panel]
+    how = "The labels are votes of language models, counted by weight"
+    if panel.strong:
+        how = f"The labels are the votes of {panel.strong} alone; the others only raise alarms"
     members = "\n".join(
         f"| {name} | {one.model} | {one.repeats} | {one.weight:g} |"
         for name, one in panel.annotators.items()
@@ -79,7 +82,7 @@ def _card(run: Run, simulated: bool, text: bool) -> str:
 
 {warning}{run.study.question}
 
-The labels are votes of language models, counted by weight; `*_status` says what is not decided, and
+{how}; `*_status` says what is not decided, and
 `*_corrected` what people changed. They are no gold: measure them before you rely on them.
 
 | annotator | model | repeats | weight |

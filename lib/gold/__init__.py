@@ -24,6 +24,7 @@ COLUMNS = ["item", "field", "value"]
 _ACCURACY = ["who", "model", "field", "n_gold", "n", "n_right", "accuracy", "low", "high"]
 _ACCURACY += ["n_effective", "n_common", "n_right_common", "accuracy_common", "n_effective_common"]
 ENOUGH = 100
+_MOST_NEAR = 5_000  # among more items, looking for the nearest takes too long for every mistake
 _LONGEST_CELL = 10_000_000  # sheets for people carry whole texts
 _Z95 = 1.959963984540054
 
@@ -178,10 +179,11 @@ def field_of(
     """The field that a row names, when item and field exist."""
     item, name = row["item"], row["field"]
     if item not in items:
-        what = f"no item {item!r} in this run.{yamls.nearest(item, items)}"
+        near = yamls.nearest(item, items) if len(items) <= _MOST_NEAR else ""
+        what = f"no item {item!r:.200} in this run.{near}"
         raise yamls.problem(path, line, f"{what} Items are the ids of documents.parquet.")
     if name not in study.fields:
-        what = f"no field {name!r}.{yamls.nearest(name, study.fields)}"
+        what = f"no field {name!r:.200}.{yamls.nearest(name, study.fields)}"
         raise yamls.problem(path, line, f"{what} Known: {', '.join(study.fields)}.")
     return study.fields[name]
 
@@ -202,7 +204,7 @@ def value_of(path: Path, line: int, value: str, name: str, field: Field) -> str:
     found, reason = ballots.normalise(value, field)
     if reason:
         nearest = yamls.nearest(value, field.allowed)
-        what = f"{name} never has the value {value!r}.{nearest} Allowed: {allowed}."
+        what = f"{name} never has the value {value!r:.200}.{nearest} Allowed: {allowed}."
         raise yamls.problem(path, line, what)
     return found
 
@@ -213,6 +215,7 @@ def _header(path: Path, cells: list[str], columns: list[str]) -> list[str]:
         if header.count(column) != 1:
             times = "more than once" if column in header else "not"
             hint = " Separate cells with commas." if ";" in cells[0] or "\t" in cells[0] else ""
+            hint = " Remove this line." if cells[0].startswith("sep=") else hint
             nearest = yamls.nearest(column, header) if times == "not" else ""
             what = f"the column {column!r} is {times} there.{nearest}{hint}"
             raise yamls.problem(path, 1, f"{what} Expected: {', '.join(columns)}.")

@@ -164,6 +164,9 @@ def _of_wide(path: Path, study: Study, problems: list[StudyError]) -> Iterator[R
         if first:
             problems += _wrong_columns(path, row, study)
             first = False
+        if row.get(""):  # spreadsheets add empty columns
+            what = f"{row['']!r:.80} stands in a column without a name. Move it, or clear it."
+            problems.append(yamls.problem(path, line, what))
         if not row["item"].startswith("#"):
             cells = {name: row[name] for name in study.fields if row.get(name)}
             lists = {name for name in cells if study.fields[name].type == "entities"}
@@ -183,8 +186,8 @@ def _unguarded(
 
 def _wrong_columns(path: Path, row: Mapping[str, str], study: Study) -> Iterator[StudyError]:
     """A column with a wrong name would lose its labels."""
-    known = ["item", *study.fields, *BESIDE]
-    for name in row:
+    known = list(dict.fromkeys(["item", *study.fields, *BESIDE]))
+    for name in filter(None, row):
         if name not in known:
             what = f"the column {name!r} is no field.{yamls.nearest(name, known)}"
             yield yamls.problem(path, 1, f"{what} Known: {', '.join(known)}.")

@@ -76,7 +76,7 @@ def asked(endpoint, path, method="GET", body=None):
     headers = {"Authorization": f"Bearer {endpoint['token']}", "content-type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         raw = answer.read()
     is_content = path.endswith("/content")
     return [json.loads(row) for row in raw.split(b"\n") if row] if is_content else json.loads(raw)

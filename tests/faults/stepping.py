@@ -103,7 +103,7 @@ def follow(asked):
         wait_for(asked.get("between", ()))
 
     progress = dispatch.follow(
-        run, service_of(asked), asked.get("max_usd", 0.0), asked.get("hours", 1.0), show
+        run, service_of(asked), asked.get("max_usd", 0.0), asked.get("hours", 10.0), show
     )
     return {"done": DONE, "waiting": WAITING}.get(progress.state, STOPPED)
 

@@ -93,7 +93,7 @@ def test_a_queue_that_forgets_late_is_waited_for(make_run, service):
 
 
 def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
-    """A queue of 100 tokens has no room for one line: the shards are cut down to it, the pauses
+    """A queue of 50 tokens has no room for one line: the shards are cut down to it, the pauses
     grow, and after a day of them the run stops and says why, as often as it is asked; with more
     room the same command ends it.
     """
@@ -110,7 +110,7 @@ def test_a_request_that_no_queue_admits_ends_in_words(make_run, service):
                     break
             return progress
 
-        with hurried.switched(service, limit(100)):
+        with hurried.switched(service, limit(50)):
             assert steps(12).state == "waiting"
             assert {shard["n_requests"] for shard in hurried.shards_of(run)[1:]} == {1}
             assert 4 <= refusals(run)[0] <= 6  # the steps between them wait
