@@ -10,7 +10,7 @@ Imports point downward only:
     pure     corpus/  prompts  tokens  lengths  estimate  wanted  brake  shards  pacing
              outlook  answers  results  dialect  votes  totals  weights  tally  averages
              consensus  counting/  agreement/  inference/  entities/  gold/  corrections
-             review/  advice  verdicts/  exports/  alarm  decisive/
+             review/  advice  verdicts/  exports/  alarm  decisive/  ranges  scratch
     ground   errors  clock  yamls  parts  models/  fields  policies  policy_files  folder
              study  runs  services  spreadsheets  words
     apart    local_api/   imports models and errors alone; reached over HTTP alone

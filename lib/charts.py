@@ -221,6 +221,8 @@ def bars(run: Run, values: pd.Series, label: str, name: str, title: str) -> None
         ax.barh(places, shown, color=BLUE, height=0.65)
         _values(ax, places, shown, [tables.cell(label, value) for value in shown])
         ax.set(xlabel=label)
+        if pd.api.types.is_integer_dtype(shown):
+            ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         ax.margins(x=0.12)
     return None
 

@@ -214,7 +214,8 @@ def _scheduled(given: argparse.Namespace) -> int:
     from lib import dispatch, notify
 
     try:
-        to, max_usd = _connected(run), _budget(run, given)[0]
+        with dispatch.holding(run):  # a busy run is left alone before a service is started
+            to, max_usd = _connected(run), _budget(run, given)[0]
         progress = dispatch.advance(run, to, max_usd)
     except BusyError:
         return BUSY

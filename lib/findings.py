@@ -219,7 +219,7 @@ def verdict_sentence(reached: pd.DataFrame) -> str:
     if n_policies == 1:
         return f"{enough} with a verdict, {few} with too little data for one"
     what = f"All {n_policies} policies agree on {n_same:,} of {enough} with enough data"
-    return f"{what}; too little for {few}"
+    return f"{what}; too little for {lacking.sum():,}"
 
 
 def _group_names(table: pd.DataFrame) -> dict[str, str]:

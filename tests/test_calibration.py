@@ -74,6 +74,7 @@ def test_all_right_is_no_certainty():
     assert "mood 0.333 as share" in said
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
 def test_the_error_lies_between_0_and_1(rows):
     """And is 0 where everything said is what happens in its bin."""

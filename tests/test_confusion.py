@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import consensus
-from lib.gold import confusion
+from lib.gold import alone_on, confusion
 
 FIELDS = {
     "relevant": making.field("boolean"),
@@ -84,3 +84,27 @@ def test_order_and_names_change_nothing(rows, data):
     two = confusion.table(renamed, consensus.decide(renamed, other), labels.iloc[::-1], other)
     pd.testing.assert_frame_equal(one.replace({"who": names}), two)
     assert set(one.groupby("who")["n"].sum()) == {len(rows)}
+
+
+def test_alone_is_a_panel_of_one():
+    """Annotators with as many repeats or not, of other weights, on items whose ids begin alike:
+    each decides what a count of its own votes does.
+    """
+    annotators = {"a": ("x", 3, 1.0), "b": ("y", 1, 2.0), "c": ("z", 3, 0.5), "d": ("x", 1, 1.0)}
+    study = making.study({"relevant": FIELDS["relevant"], "mood": FIELDS["mood"]}, annotators)
+    words = [["calm", "angry", "calm"], ["calm", "angry", None], [None] * 3]
+    answers = {}
+    for n, item in enumerate(["1 x", "1", "0 1"]):
+        answers[item, "relevant"] = dict.fromkeys("abc", "true") | {"d": "false"}
+        mine = {"a": words[n], "b": words[n][1], "c": words[2 - n], "d": "n/a"}
+        answers[item, "mood"] = mine
+    votes = making.votes(study, answers)
+    true = confusion.closed(gold(*((item, "mood", "calm") for item in ("1 x", "1", "0 1"))), study)
+    found = confusion.alone(votes, study, true)
+    assert list(found) == list("abcd")
+    for name, table in found.items():
+        mine = votes[votes["annotator"].eq(name)]
+        own = consensus.decide(mine, alone_on(study, name))[list(table)]
+        place = ["item", "field"]
+        one, two = (some.set_index(place).sort_index().astype("string") for some in (table, own))
+        pd.testing.assert_frame_equal(one, two)

@@ -69,7 +69,7 @@ def test_the_command_is_there_as_a_process(tmp_path):
     words = [sys.executable, "-m", "lib", "count", write(tmp_path), "--out", str(out)]
     done = subprocess.run(words, cwd=runs.ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "2 decided, 1 ties" in done.stdout
+    assert "2 decided, 1 tie," in done.stdout
     assert sorted(pd.read_parquet(out)["item"]) == ["p", "q", "r"]
 
 
@@ -105,7 +105,7 @@ def test_numbers_are_averaged(tmp_path, capsys):
     out = tmp_path / "out.csv"
     words = [write(tmp_path, rows), "--numbers", "mean", "--truth", truth, "--out", out]
     text = said(capsys, *words)
-    assert "1 votes are no number" in text
+    assert "1 vote without a number" in text
     assert "against 1 truth: 1." in text
     assert pd.read_csv(out, encoding="utf-8-sig")["value"].tolist() == [3]
 
@@ -160,7 +160,7 @@ BAD_TRUTH = {
     "item,truth\np,X\n": "the label 'X'. Did you mean",
     "item,truth\np,x\np,y\n": "says 1 item twice, such as 'p'",
     "item,truth\np,\n": "no item, field or label in 1 row of the truth",
-    "item,truth\nother,x\n": "no vote stands on any of the 1 items",
+    "item,truth\nother,x\n": "no vote stands on any of 1 item with",
     "item,truth,field\np,x,mood\n": "names the field 'mood'",
 }
 

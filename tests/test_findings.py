@@ -238,7 +238,7 @@ def test_the_sentence_counts_agreement_at_the_highest_k():
     """At K = 50 both policies say Good of a, and differ on b; at 25 nobody looks."""
     rows = [("V0", 50, "a", "Good"), ("V1", 50, "a", "Good"), ("V0", 50, "b", "Good")]
     rows += [("V1", 50, "b", "insufficient data"), ("V0", 25, "a", "Bad"), ("V1", 25, "a", "Good")]
-    said = "All 2 policies agree on 1 of 1 group with enough data; too little for 1 group"
+    said = "All 2 policies agree on 1 of 1 group with enough data; too little for 1"
     assert findings.verdict_sentence(reached(*rows)) == said
     assert findings.verdict_sentence(reached()) == "No policies: no verdicts."
     said = "1 group with a verdict, 0 groups with too little data for one"

@@ -32,6 +32,19 @@ as_of: 2026-11-22
 """
 
 
+@pytest.mark.parametrize("opener", ["[", "{a: ", "- ", "? "])
+def test_values_that_nest_without_end_are_refused(tmp_path, opener):
+    """Fifty thousand levels are a mistake with a name, and not the end of the process."""
+    with pytest.raises(errors.StudyError):
+        yamls.read(written(tmp_path, opener * 50_000))
+
+
+def test_a_tab_between_words_is_refused(tmp_path):
+    """Nobody sees it, and it would make another word of it."""
+    with pytest.raises(errors.StudyError, match="line 1"):
+        yamls.read(written(tmp_path, "cues: [rash, cra\tmps]"))
+
+
 def test_values_and_lines(tmp_path):
     """Every value comes with the line of its key, and list items with the line of their start."""
     data, lines = yamls.read(written(tmp_path, STUDY))

@@ -9,26 +9,36 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+
 from lib import votes as ballots
 
 
-@functools.lru_cache(maxsize=8192)
-def described(texts: tuple[str, ...], units: tuple[int, ...]) -> str:
+def described(texts: Iterable[str], units: Iterable[int]) -> str:
     """The attributes that votes give a name, as a JSON object; texts are JSON, units their weight.
 
     Null is a vote as well; a list keeps the members that more than half of the weight has.
 
-    >>> described(('{"role": "King"}', '{"role": "king"}', '{"role": "duke"}'), (1, 1, 1))
+    >>> described(['{"role": "King"}', '{"role": "king"}', '{"role": "duke"}'], [1, 1, 1])
     '{"role": "King"}'
     """
-    votes = [(json.loads(text), unit) for text, unit in zip(texts, units, strict=True)]
+    weighed: dict[str, int] = {}
+    for text, unit in zip(texts, units, strict=True):
+        weighed[text] = weighed.get(text, 0) + unit
+    return _described(tuple(weighed.items()))
+
+
+@functools.lru_cache(maxsize=8192)
+def _described(weighed: tuple[tuple[str, int], ...]) -> str:
+    votes = [(_read(text), unit) for text, unit in weighed]
+    total = sum(unit for _, unit in weighed)
     names = sorted({name for attributes, _ in votes for name in attributes})
     chosen = {}
     for name in names:
         values = [(attributes.get(name), unit) for attributes, unit in votes]
         lists = any(isinstance(value, list) for value, _ in values)
         tallies = tally(values)
-        chosen[name] = _members(tallies, sum(units)) if lists else leader(tallies)
+        chosen[name] = _members(tallies, total) if lists else leader(tallies)
     return json.dumps(chosen, ensure_ascii=False, sort_keys=True)
 
 
@@ -36,13 +46,14 @@ def tally(values: Iterable[tuple[Any, int]]) -> dict[str, tuple[int, Any]]:
     """Weight and spelling of each value; a list speaks for each of its members once."""
     spelled: dict[str, dict[str, int]] = {}
     for value, unit in values:
-        members = value if isinstance(value, list) else [value]
-        for one, member in {same(member): member for member in members}.items():
+        members = value if isinstance(value, list) else (value,)
+        keyed = {same(member): member for member in members}
+        for one, member in keyed.items():
             counts = spelled.setdefault(one, {})
             text = _written(member)
             counts[text] = counts.get(text, 0) + unit
     return {
-        one: (sum(counts.values()), json.loads(spelling(counts))) for one, counts in spelled.items()
+        one: (sum(counts.values()), _read(spelling(counts))) for one, counts in spelled.items()
     }
 
 
@@ -52,6 +63,9 @@ def same(value: object) -> str:
     if isinstance(value, str):
         return "text " + ballots.entity_key(value)
     return json.dumps(float(value) if isinstance(value, int) else value, sort_keys=True)
+
+
+_read = functools.lru_cache(maxsize=65536)(orjson.loads)
 
 
 @functools.lru_cache(maxsize=65536, typed=True)
@@ -68,6 +82,8 @@ def leader(tallies: Mapping[str, tuple[int, Any]]) -> object:
 
 def spelling(counts: Mapping[str, int]) -> str:
     """The most frequent spelling; of several the first in the alphabet."""
+    if len(counts) == 1:
+        return next(iter(counts))
     most = max(counts.values())
     return min(name for name, n in counts.items() if n == most)
 

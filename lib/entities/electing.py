@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import operator
 from collections import Counter
 
 import numpy as np
@@ -35,9 +36,10 @@ def elect(mentions: Rows, votes: Rows, study: Study) -> pd.DataFrame:
     # An answer that gives a name twice is one vote: its first mention speaks.
     first = said[said["n"].eq(0)].sort_values([*_ENTITY, "annotator", "repeat"])
     units = (first["weight"] * scale).round().astype("int64")
-    columns = [first[name] for name in [*_ENTITY, "name", "attributes"]]
+    columns = [first[name].tolist() for name in [*_ENTITY, "name", "attributes"]]
+    said_by = zip(*columns, units.tolist(), strict=True)
     rows = []
-    for key, votes_for in itertools.groupby(zip(*columns, units, strict=True), lambda row: row[:3]):
+    for key, votes_for in itertools.groupby(said_by, operator.itemgetter(0, 1, 2)):
         names, texts, weighing = zip(*(row[3:] for row in votes_for), strict=True)
         spelled = attributes.spelling(Counter(names))
         rows.append((*key, spelled, attributes.described(texts, weighing)))

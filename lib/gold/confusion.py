@@ -12,6 +12,7 @@ from lib.study import Study
 PANEL = "panel"
 UNDECIDED, OUTSIDE = "(undecided)", "(does not apply)"
 _PLACE = ["item", "field"]
+_DECIDED = [*_PLACE, "status", "value", "candidates"]
 
 
 def table(
@@ -61,9 +62,22 @@ def closed(labels: pd.DataFrame, study: Study) -> pd.Series:
 
 
 def alone(votes: pd.DataFrame, study: Study, true: pd.Series) -> dict[str, pd.DataFrame]:
-    """What each annotator alone decides on the items that have labels."""
+    """What each annotator alone decides on the items that have labels: item, field, status, value,
+    candidates.
+
+    Those with as many repeats are counted in one go: as one of them, each on items of its own.
+    """
     said = votes[votes["item"].isin(true.index.get_level_values("item"))]
-    return {
-        name: consensus.decide(said[said["annotator"].eq(name)], gold.alone_on(study, name))
-        for name in (study.annotators if len(true) else ())
-    }
+    alike: dict[int, list[str]] = {}
+    for name, one in study.annotators.items():
+        alike.setdefault(one.repeats, []).append(name)
+    found = {}
+    for names in alike.values() if len(true) else ():
+        mine = said[said["annotator"].isin(names)]
+        own = mine["annotator"].map({name: f"{n} " for n, name in enumerate(names)}) + mine["item"]
+        whole = mine.assign(item=own, annotator=names[0])
+        decided = consensus.decide(whole, gold.alone_on(study, names[0]))
+        who, item = (decided["item"].str.partition(" ")[n] for n in (0, 2))
+        decided = decided.assign(item=item)[_DECIDED]
+        found |= {name: decided[who.eq(str(n))] for n, name in enumerate(names)}
+    return {name: found[name] for name in study.annotators if name in found}

@@ -52,7 +52,7 @@ class Reader(threading.Thread):
     known by its inode and its time.
     """
 
-    def __init__(self, folder: Path, pause_seconds: float = 0.01):
+    def __init__(self, folder: Path, pause_seconds: float = 0.03):
         super().__init__(daemon=True)
         self.folder, self.pause_seconds = folder, pause_seconds
         self.readings, self.n_read = [], 0

@@ -25,6 +25,12 @@ def service(tmp_path_factory):
     return hurried.start(tmp_path_factory.mktemp("service"))
 
 
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A service whose batches take a quarter of an hour."""
+    return hurried.start(tmp_path_factory.mktemp("slow"), "--in-progress=900")
+
+
 def usd(seen, model):
     """The price of every line that the service has run since then."""
     facts = models.facts(model)
@@ -97,27 +103,25 @@ def test_lost_credit_stops_a_run_in_the_middle(make_run, service):
 
 
 @pytest.mark.parametrize("brake", ["stop", "cancel"])
-def test_a_running_batch_that_fails_is_braked(make_run, tmp_path, brake):
+def test_a_running_batch_that_fails_is_braked(make_run, slow, brake):
     """After a good canary most lines of the batch fail: as soon as the service's counts show it
     nothing more is sent, and where the study says cancel, the batch is ended before it is through.
     """
-    service = hurried.start(tmp_path / "service", f"--in-progress={900 * (brake == 'stop')}")
-    run, held = make_run(TEXTS, canary=5, max_requests=30, brake=brake), judge.look(service)
+    run, held = make_run(TEXTS, canary=5, max_requests=30, brake=brake), judge.look(slow)
     with hurried.time_flies():
-        dispatch.canary(run, hurried.service_at(service), hurried.MAX_USD, 24)
-        if brake == "cancel":  # of a batch that would take hours
-            service = hurried.restarted(service, "--in-progress=7200")
-        to = hurried.service_at(service)
+        dispatch.canary(run, hurried.service_at(slow), hurried.MAX_USD, 24)
+        if brake == "cancel":  # a batch that would take hours
+            slow |= hurried.restarted(slow, "--in-progress=7200")
+        to = hurried.service_at(slow)
         fault = {"lines_unsupported": {"probability": 0.9}, "queue_limit": {"tokens": 4_000}}
-        with hurried.switched(service, fault):
+        with hurried.switched(slow, fault):
             progress = dispatch.follow(run, to, hurried.MAX_USD, 24)
     shards = hurried.shards_of(run)
     assert progress.state == "stopped"
     assert "are not valid" in progress.reasons[0]
     ended = {shard["status"] for shard in shards if shard["purpose"] == "main"}
     assert ended == {"cancelled" if brake == "cancel" else "completed"}
-    assert hurried.check(service, run, held, progress)[0] < 40
-    hurried.end(service)
+    assert hurried.check(slow, run, held, progress)[0] < 40
 
 
 # Plans 20 shards of $0.1 each in a ledger, as far as a budget of $1 goes, and says how many.
