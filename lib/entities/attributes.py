@@ -30,7 +30,7 @@ def described(texts: Iterable[str], units: Iterable[int]) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def _described(weighed: tuple[tuple[str, int], ...]) -> str:
-    votes = [(_read(text), unit) for text, unit in weighed]
+    votes = [(orjson.loads(text), unit) for text, unit in weighed]
     total = sum(unit for _, unit in weighed)
     names = sorted({name for attributes, _ in votes for name in attributes})
     chosen = {}
@@ -45,15 +45,17 @@ def _described(weighed: tuple[tuple[str, int], ...]) -> str:
 def tally(values: Iterable[tuple[Any, int]]) -> dict[str, tuple[int, Any]]:
     """Weight and spelling of each value; a list speaks for each of its members once."""
     spelled: dict[str, dict[str, int]] = {}
+    meant: dict[str, Any] = {}
     for value, unit in values:
         members = value if isinstance(value, list) else (value,)
         keyed = {same(member): member for member in members}
         for one, member in keyed.items():
             counts = spelled.setdefault(one, {})
             text = _written(member)
+            meant[text] = member
             counts[text] = counts.get(text, 0) + unit
     return {
-        one: (sum(counts.values()), _read(spelling(counts))) for one, counts in spelled.items()
+        one: (sum(counts.values()), meant[spelling(counts)]) for one, counts in spelled.items()
     }
 
 
@@ -63,9 +65,6 @@ def same(value: object) -> str:
     if isinstance(value, str):
         return "text " + ballots.entity_key(value)
     return json.dumps(float(value) if isinstance(value, int) else value, sort_keys=True)
-
-
-_read = functools.lru_cache(maxsize=65536)(orjson.loads)
 
 
 @functools.lru_cache(maxsize=65536, typed=True)

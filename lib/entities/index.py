@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import orjson
 import pandas as pd
 
 from lib.entities import attributes, duplicates
@@ -63,7 +64,7 @@ def _indexed(field: str, key: str, rows: list[tuple], telling: Collection[str]) 
     said: dict[str, list[tuple[Any, int, str]]] = defaultdict(list)
     for _, _, document, name, n_votes, _, text, _ in rows:
         spelled[name] += n_votes
-        for attribute, value in json.loads(text).items():
+        for attribute, value in orjson.loads(text).items():
             stated = said[attribute]
             if value is not None:
                 stated.append((value, n_votes, document))
