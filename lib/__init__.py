@@ -3,7 +3,7 @@
 Imports point downward only:
 
     top      __main__  commands  exchange  pipeline  kernels  report  selftest
-    view     accounts  counts  findings  savings  charts  diagrams  tables
+    view     accounts  aggregate  counts  findings  savings  charts  diagrams  tables
     outside  service  refusals  keys  ledger  versions  diary  reconcile  batches  collect
              standing  queues  disks  sent  planning  audit  said  asking  push  submit
              dispatch  repairs  check  schedule/  notify

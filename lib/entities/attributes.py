@@ -54,9 +54,7 @@ def tally(values: Iterable[tuple[Any, int]]) -> dict[str, tuple[int, Any]]:
             text = _written(member)
             meant[text] = member
             counts[text] = counts.get(text, 0) + unit
-    return {
-        one: (sum(counts.values()), meant[spelling(counts)]) for one, counts in spelled.items()
-    }
+    return {one: (sum(counts.values()), meant[spelling(counts)]) for one, counts in spelled.items()}
 
 
 @functools.lru_cache(maxsize=65536, typed=True)
