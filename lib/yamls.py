@@ -20,7 +20,6 @@ Lines = dict[tuple, int]
 MOST_PROBLEMS = 20  # more are counted
 _WORKBOOKS = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # of Excel today and before, and of LibreOffice
 _UTF_16 = b"\xff\xfe", b"\xfe\xff"
-_MOST_OPENERS = 2_000  # signs that may begin a value inside of another
 _MOST_CHARS = 200  # nothing longer is a word that somebody misspelled
 WORKSPACE = Path(__file__).resolve().parent.parent
 
@@ -42,7 +41,7 @@ def read(path: Path) -> tuple[object, Lines]:
     content = text(path)
     reading = _Reading(path)
     try:
-        node = _composed(content)
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
         value = None if node is None else _value(node, (), reading)
     except yaml.reader.ReaderError as error:
         line = content.count("\n", 0, error.position) + 1
@@ -57,20 +56,6 @@ def read(path: Path) -> tuple[object, Lines]:
         raise problem(path, 1, "this is nested too deeply to be read.") from error
     reading.lines.setdefault((), 1)
     return value, reading.lines
-
-
-def _composed(content: str) -> yaml.Node | None:
-    """The nodes of a YAML text, by PyYAML's quick parser where it is there.
-
-    What that one refuses is for the other to judge and to name, so that a mistake reads the same
-    everywhere; and tabs, which it lets through inside of words. It has no bound of its own to how
-    deeply values nest, and ends the process beyond some ten thousand.
-    """
-    n_openers = sum(map(content.count, "[{-?:"))
-    if "\t" not in content and n_openers <= _MOST_OPENERS:
-        with contextlib.suppress(yaml.YAMLError, AttributeError):
-            return yaml.compose(content, Loader=yaml.CSafeLoader)
-    return yaml.compose(content, Loader=yaml.SafeLoader)
 
 
 def text(path: Path) -> str:

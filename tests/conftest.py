@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -27,7 +28,9 @@ os.environ["VOTEBOOK_OUTPUTS"] = _outputs
 # Nor do tests use the keys of whoever runs them, or tell them about runs.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 os.environ.pop("VOTEBOOK_NOTIFY", None)
-
+# On a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("votebook", deadline=None)
+hypothesis.settings.load_profile("votebook")
 
 WITH_WHOLE_RUN = ("test_docs", "test_findings", "test_main", "test_pipeline", "test_report")
 

@@ -4,7 +4,7 @@ import making
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import agreement
@@ -154,7 +154,6 @@ def test_one_value_alone_has_no_kappa():
     assert np.isnan(row["kappa"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from("abc")] * 3), min_size=2, max_size=20), st.data())
 def test_kappas_do_not_know_order_or_direction(rows, data):
     """Shuffled rows give the same table."""

@@ -134,7 +134,7 @@ def test_weights_of_the_weak_are_zero():
     assert weights.warn(of) == []
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(rows=st.lists(st.tuples(WORDS, WORDS, WORDS, WORDS, WORDS), min_size=1), data=st.data())
 def test_order_and_names_change_nothing(rows, data):
     """Shuffled votes and renamed annotators: the same values and alarms; and an item's value is

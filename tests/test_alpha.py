@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.agreement import alpha
@@ -62,7 +62,6 @@ def test_items_with_one_vote_do_not_count():
     assert table.tolist() == [[1, 1], [0, 2]]
 
 
-@settings(deadline=None)
 @given(TABLES, st.randoms(use_true_random=False))
 def test_order_changes_nothing(rows, random):
     """Items in another order give the same alpha and the same interval."""
@@ -76,7 +75,6 @@ def test_order_changes_nothing(rows, random):
         )
 
 
-@settings(deadline=None)
 @given(TABLES)
 def test_interval_on_ranks_equals_nominal_for_two_values(rows):
     """With two values every level has one distance, and alpha is the same."""

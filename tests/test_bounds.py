@@ -51,7 +51,7 @@ def halves(draw):
     return study, by_item
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(halves())
 def test_settled_is_what_no_completion_changes(half):
     """An item is settled exactly if all its completions, tried one by one, have one result; the
@@ -73,7 +73,7 @@ def test_settled_is_what_no_completion_changes(half):
             assert found.margin_low[name][place] == pytest.approx(margin, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(halves(), st.randoms())
 def test_order_and_names_of_annotators_do_not_matter(half, random):
     """Shuffled rows settle the same, and so does a panel whose annotators have other names."""

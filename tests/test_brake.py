@@ -211,7 +211,7 @@ def test_what_is_said_of_a_refused_model():
 ENDS = [VALID, EMPTY, BROKEN, NO_ACCESS, NO_CREDIT, ("expired",), ("invalid",), ("failed", 400)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -74,7 +74,6 @@ def test_all_right_is_no_certainty():
     assert "mood 0.333 as share" in said
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
 def test_the_error_lies_between_0_and_1(rows):
     """And is 0 where everything said is what happens in its bin."""
@@ -83,7 +82,7 @@ def test_the_error_lies_between_0_and_1(rows):
     assert calibration.ece(right.astype(float), right) == 0
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.integers(20, 60), st.integers(20, 60), st.randoms(use_true_random=False))
 def test_order_and_names_change_nothing(n_right, n_wrong, random):
     """Shuffled consensus and labels give the same numbers."""

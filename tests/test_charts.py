@@ -149,9 +149,7 @@ def test_hostile_names_do_no_harm_anywhere(run):
     assert "\x1b" not in output.metadata["image/png"]["alt"]
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=20))
 def test_any_labels_can_be_drawn(run, labels):
     """Whatever documents name: no exception and no warning."""

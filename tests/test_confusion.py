@@ -66,7 +66,7 @@ def test_without_labels_there_are_no_rows():
     assert list(table) == ["who", "field", "true", "said", "n"]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(*[st.sampled_from([*WORDS, None])] * 3), min_size=1, max_size=8), st.data()
 )

@@ -256,7 +256,7 @@ def panels_and_votes(draw):
     return study, making.votes(study, answers)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(panels_and_votes())
 def test_the_vote_is_the_vote_by_hand(panel):
     """Random panels, weights, repeats, abstentions: DuckDB and plain fractions agree exactly."""
@@ -272,7 +272,7 @@ def test_the_vote_is_the_vote_by_hand(panel):
             assert (row.status, row.value) == ("decided", leaders[0])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(panels_and_votes(), st.randoms(use_true_random=False))
 def test_order_and_names_do_not_matter(panel, random):
     """Shuffled rows and renamed annotators give the same table."""

@@ -70,7 +70,7 @@ def steady(study, by_item, every):
     return {item for item, said in by_item.items() if said and len(ends[item]) == 1}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(halves(["people"]))
 def test_names_of_one_field_are_settled_exactly(half):
     """Where "Arthur" is never without "King Arthur", an item is settled exactly if each completion
@@ -81,7 +81,7 @@ def test_names_of_one_field_are_settled_exactly(half):
     assert found == steady(study, by_item, every)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(halves(["people", "places"]))
 def test_names_of_two_fields_are_settled_safely(half):
     """A settled item has the same names in each of its fields, whatever is still said."""
@@ -146,7 +146,7 @@ def ends(votes, study, documents):
     return result.to_numpy().tolist(), stays.to_numpy().tolist()
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(corpora())
 def test_settled_lists_are_those_of_all_votes_in_real_texts(corpus):
     """Names that hold each other, in texts that hold them or do not, perhaps in a field that does

@@ -147,7 +147,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PIECES, max_size=60).map("".join), st.integers(4, 60))
 @example("", 50)
 @example(" \n ", 50)

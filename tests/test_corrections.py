@@ -246,7 +246,7 @@ ALL = [
 ]
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(st.permutations(ALL))
 def test_the_order_of_corrections_does_not_matter(tmp_path_factory, lines):
     """And twice is once."""
@@ -266,7 +266,6 @@ WORDS = (
 FORMULAS = st.sampled_from(["=1+1", "'=1", "-x", "@who", "+", "a,b", 'say "x"', "two\r\nlines"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS | FORMULAS, WORDS | FORMULAS), min_size=1, max_size=3), st.data())
 def test_what_is_written_is_read(tmp_path_factory, said, data):
     """Reasons and people come back letter for letter, in one step or row by row."""

@@ -140,7 +140,7 @@ def test_a_second_vote_of_a_worker_has_a_full_weight():
     ]  # 25.5 / 3.5
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(ROWS, st.integers(2, 4))
 def test_votes_of_others_elsewhere_change_nothing(rows, n_runs):
     """Whether some model has runs on another item does not change what these votes decide."""
@@ -245,7 +245,7 @@ def test_second_votes_and_labels_are_told():
     assert polls.labels(votes)["n_votes"].tolist() == [2, 1]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(ROWS, st.data())
 def test_order_and_names_change_nothing(rows, data):
     """Shuffled rows, renamed workers: the same table."""
@@ -257,7 +257,7 @@ def test_order_and_names_change_nothing(rows, data):
     )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(ROWS, st.sampled_from([1.0, 2.0, 0.75]), st.sampled_from([0.0, 0.25, 0.5]))
 def test_counts_are_those_of_a_count_in_fractions(rows, weight, quorum):
     """Models m (workers a and b) and n (c and d, another weight), counted anew vote by vote."""
@@ -282,7 +282,7 @@ def test_counts_are_those_of_a_count_in_fractions(rows, weight, quorum):
         assert (row["weight_answered"], row["weight_planned"]) == pytest.approx(weighed)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     st.lists(
         st.tuples(

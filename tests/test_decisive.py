@@ -48,7 +48,7 @@ def same(votes, others, study):
     return one.fillna("-").equals(other.fillna("-")) and keys[0] == keys[1]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(runs(), st.randoms())
 def test_the_loop_ends_asks_once_and_changes_nothing(run, random):
     """Whatever the plan, and in whatever order answers arrive: asking what is due until nothing is
@@ -79,7 +79,7 @@ def test_the_loop_ends_asks_once_and_changes_nothing(run, random):
     assert same(every, spared, study)
 
 
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @given(runs())
 def test_a_replay_adds_up_and_changes_nothing(run):
     """Requests asked and not asked are all requests, and no item has another result."""

@@ -319,7 +319,7 @@ NAMES = ["arthur", "king arthur", "king arthur of britain", "britain", "of brita
 WORDS = ["King", "Arthur", "of", "Britain", "Lot", "and"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given_of(
     st.lists(
         st.tuples(
@@ -417,7 +417,6 @@ def test_names_are_found_as_whole_words(text, name, expected):
     assert [text[start:end] for start, end in places.find(text, [key])[key]] == expected
 
 
-@settings(deadline=None)
 @given_of(st.text(max_size=60), st.integers(0, 59), st.integers(1, 20))
 def test_a_word_of_any_text_is_found_in_it(text, start, length):
     """What is cut out of a text at borders of words is found there, whatever the letters are."""
@@ -506,7 +505,6 @@ def test_spellings_one_letter_apart_are_possible_duplicates(one, other, alike):
     assert (other in near.get(one, set()), one in near.get(other, set())) == (alike, alike)
 
 
-@settings(deadline=None)
 @given_of(
     st.lists(st.text("abe ", min_size=1, max_size=9).map(str.strip), unique=True, max_size=12)
 )

@@ -267,7 +267,7 @@ ROWS = st.lists(
 GUESS = st.tuples(st.integers(1, 9_000), st.integers(0, 9_000), st.none() | st.integers(0, 9_000))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ROWS, GUESS, st.sets(st.integers(0, 29)))
 def test_sums_close_and_bounds_hold(rows, guess, known):
     """Rows add up to totals to the micro-dollar, and low <= expected <= high <= worst case."""
@@ -311,7 +311,7 @@ def test_sums_close_and_bounds_hold(rows, guess, known):
     assert estimate.worst_case_usd(paid) <= singly / 2 + 1e-6
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(6)))
 def test_order_never_matters(order):
     """Shuffled requests have the same estimate."""

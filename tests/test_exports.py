@@ -270,7 +270,7 @@ NAMES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.text(st.sampled_from("aky \n\t\r'\u2019#-\u00a0\u2028\U0001f600\u4e2d\u0301"), max_size=30),
     st.lists(st.sampled_from(["Kay ", "King  Kay,", " Boyd", "\u4e2d", "O\u2019Neil"]), max_size=5),

@@ -167,7 +167,7 @@ reviews = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(reviews, st.sampled_from(["per_model", "per_repeat"]), st.sampled_from([(), (1, 2)]))
 def test_the_same_as_counting_everything_again(cases, weights, ks):
     """For random votes: the flips are those that a count and verdict per changed vote finds."""
@@ -245,7 +245,7 @@ def test_the_most_fragile_verdicts_come_first():
     assert table.loc[table["group"].eq("h"), "could_become"].eq("").all()
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(st.randoms())
 def test_the_order_of_rows_changes_nothing(random):
     """Shuffled votes, consensus, documents and groups give the same flips in the same order."""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib import inference
@@ -66,7 +66,6 @@ def test_stray_values_are_no_votes(method):
 
 
 @pytest.mark.parametrize("method", inference.METHODS)
-@settings(deadline=None)
 @given(rows=VOTES, data=st.data())
 def test_the_order_of_votes_changes_nothing(method, rows, data):
     """Shuffled votes, and voters with other names, give the same labels."""

@@ -98,7 +98,7 @@ def test_too_few_labels(n):
     assert "Too few labels" in learned.advice(table, learned.weights(votes, gold[:n], STUDY))
 
 
-@settings(deadline=None, max_examples=2)
+@settings(max_examples=2)
 @given(st.lists(st.integers(0, 12), min_size=3, max_size=3), st.randoms(use_true_random=False))
 def test_order_and_names_change_nothing(n_right, random):
     """Shuffled votes and labels, renamed annotators in the same places: the same numbers."""

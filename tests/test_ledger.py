@@ -131,7 +131,7 @@ def test_money_is_spent_reserved_and_lost(book):
 @hypothesis.given(
     reserves=st.lists(st.floats(0.01, 5), max_size=8), max_usd=st.sampled_from([0.0, 1.0, 7.5])
 )
-@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.settings(max_examples=15)
 def test_no_plan_passes_the_budget(tmp_path_factory, reserves, max_usd):
     """Whatever is asked for in whatever order, reserved money stays inside max_usd."""
     folder = tmp_path_factory.mktemp("book")

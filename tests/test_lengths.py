@@ -32,7 +32,7 @@ def test_visible_tokens(schema, shortest, typical):
     assert lengths.visible_output_tokens(schema) == tuple(tokens.count([shortest, typical]))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.sampled_from([{"type": "boolean"}, {"type": ["string", "null"]}, {"enum": ["a", "bb"]}]),

@@ -175,7 +175,7 @@ HEADER = st.builds(
 )
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW"]),
     target=TARGET,
@@ -187,7 +187,7 @@ def test_any_method_path_and_header_is_answered(service, method, target, header,
     assert_answered(service, request(method, target, body, header))
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
     content=st.binary(max_size=60)
     | st.binary(max_size=20).map(lambda noise: request("GET", "/v1/models")[:30] + noise + b"\r\n")
@@ -199,14 +199,14 @@ def test_bytes_that_are_no_request_are_answered_or_hung_up_on(service, content):
     assert status is None or status < 500
 
 
-@hypothesis.settings(max_examples=70, deadline=None)
+@hypothesis.settings(max_examples=70)
 @hypothesis.given(body=BODY | JSON | NO_JSON)
 def test_any_chat_request_is_refused_or_answered(service, body):
     """Members of any type, schemas of any shape, JSON that is none."""
     assert_answered(service, request("POST", CHAT, as_json(body)))
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(body=NEW_BATCH | JSON | NO_JSON)
 def test_any_new_batch_is_refused_or_fails(service, body):
     """A body of any kind; the file that it names is not there."""
@@ -216,7 +216,7 @@ def test_any_new_batch_is_refused_or_fails(service, body):
         assert batch["errors"]["data"][0]["param"] == "file_id"
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
     parts=st.lists(
         st.tuples(
@@ -258,7 +258,7 @@ BAD_LINE = st.binary(max_size=30) | changed(
 ).map(as_json)
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
     url=st.sampled_from([CHAT, RESPONSES]),
     bodies=st.lists(GOOD_LINE, max_size=4),

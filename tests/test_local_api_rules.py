@@ -349,7 +349,7 @@ JSON = st.recursive(
 )
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150)
 @hypothesis.given(
     body=st.dictionaries(st.sampled_from(MEMBERS), JSON),
     endpoint=st.sampled_from([answering.CHAT, answering.RESPONSES]),

@@ -92,7 +92,7 @@ def test_inference_stands_beside_the_count():
     pd.testing.assert_frame_equal(counted, before)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(st.permutations(range(len(VOTES))))
 def test_the_order_of_votes_changes_nothing(order):
     """Shuffled votes have the same accuracies and the same alphas."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.gold import prevalence
@@ -56,7 +56,6 @@ def test_nothing_labelled_is_not_a_number():
     assert np.isnan(prevalence.of_votes([]).share)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.booleans()] * 2), min_size=1, max_size=40), st.data())
 def test_order_changes_nothing_and_shares_are_shares(pairs, data):
     """Shuffled gold gives the same share and interval, all between 0 and 1."""

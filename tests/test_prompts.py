@@ -112,7 +112,6 @@ def test_schema_of_every_kind_of_field():
             jsonschema.validate({**good, "who": [one], **wrong}, prompts.schema(fields))
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_a_text_cannot_end_itself(text):
     """The end mark stands once, at the end, even in a text that imitates the marks."""
@@ -161,7 +160,7 @@ def test_equal_texts_share_keys():
     assert first == second
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(), st.text(min_size=1).filter(lambda text: text.strip()))
 def test_lines_are_spliced_exactly(text, prompt):
     """Filling a frame gives the line that writing the whole request would give."""

@@ -99,7 +99,7 @@ LINES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(LINES, max_size=6), st.randoms())
 def test_every_request_has_one_outcome(raw, random):
     """Nothing raises, and each request sent has one named outcome, in any order of lines."""

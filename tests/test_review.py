@@ -197,7 +197,7 @@ def test_every_value_has_the_same_chance_within_its_field():
     assert sum((n - 20) ** 2 / 20 for n in hits.values()) < 18.5  # chi squared, 4 df, .999
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(random):
     """Tables in any order give the same list."""

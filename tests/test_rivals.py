@@ -89,7 +89,7 @@ def test_without_gold():
     assert "No field of declared values has 100 labels" in rivals.sentence(table)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.lists(st.tuples(*[st.sampled_from(WORDS)] * 3), min_size=1, max_size=8), st.data())
 def test_order_and_names_change_nothing(rows, data):
     """Shuffled votes, renamed annotators: the same table."""

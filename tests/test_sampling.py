@@ -41,7 +41,7 @@ def test_another_seed_is_another_order():
     assert one == same != other
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes, st.integers(8, 60), st.integers(8, 60), st.randoms())
 def test_a_larger_sample_holds_the_smaller(counts, n, more, random):
     """Its first items are the same ones in the same order, however the corpus is shuffled."""
@@ -53,7 +53,7 @@ def test_a_larger_sample_holds_the_smaller(counts, n, more, random):
     pd.testing.assert_frame_equal(grown, large)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes, st.integers(8, 60))
 def test_chances_add_up_to_the_corpus(counts, n):
     """The sum of 1 / chance is the number of items, in every stratum."""

@@ -410,7 +410,7 @@ def test_the_log_stays_small(run):
     assert all(line.endswith("x" * 10_000) for line in lines)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.text(st.sampled_from("\\\\\\%'\" $a"), min_size=1)
     | st.text(st.characters(codec="utf-8"), min_size=1).filter(str.isprintable)

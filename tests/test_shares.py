@@ -170,7 +170,7 @@ def test_weights_for_accuracy():
     assert shares.weighed(labels, None, items)["weight"].eq(1).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False), st.integers(4, 20))
 def test_order_changes_nothing(random, n):
     """Shuffled items, labels and sample give the same table."""

@@ -562,7 +562,7 @@ def test_freezing_loses_nothing(name, tmp_path):
     assert study.freeze(again) == study.freeze(read)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\x85")).filter(str.strip))
 def test_freezing_keeps_any_prompt(tmp_path_factory, text):
     """Control characters, line separators and emoji in a prompt survive the lock file.

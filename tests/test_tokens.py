@@ -78,7 +78,7 @@ def test_hostile_texts_count_as_with_tiktoken(reference, encoding):
 def test_any_text_counts_as_with_tiktoken(reference, encoding):
     """Whatever Unicode comes, the count is tiktoken's."""
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(st.lists(st.text(st.characters(codec=None)), max_size=8))
     def same(texts):
         expected = [len(reference[encoding].encode_ordinary(text)) for text in texts]
@@ -165,7 +165,7 @@ def test_schema_is_counted_as_compact_json():
     assert tokens.count_messages(messages, "o200k_base", {"type": "json_object"}) == plain
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.text(), max_size=2),
     st.lists(st.text(), max_size=4),

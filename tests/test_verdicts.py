@@ -355,7 +355,7 @@ def reviews_of_any_kind(draw):
     return found
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     reviews_of_any_kind(),
     st.sampled_from(["Thai, Vegan", "Bars, Asian Fusion", "Bars", "Caucasian"]),

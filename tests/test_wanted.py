@@ -215,7 +215,7 @@ WORDS = ["valid", "empty", "truncated", "refused", "malformed", "invalid", "fail
 WORDS += ["expired", "cancelled"]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=10, unique=True),
     st.integers(1, 4),
@@ -267,7 +267,7 @@ def test_it_comes_to_an_end(words, attempts, fallback, seed):
         assert models_so_far == sorted(models_so_far, key=chain.index)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5), st.randoms())
 def test_order_of_outcomes_does_not_matter(words, chance):
     """The same facts in any order are followed by the same attempt."""

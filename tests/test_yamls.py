@@ -135,7 +135,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(PLAIN)
 def test_reads_as_yaml_does(tmp_path_factory, value):
     """Whatever is accepted has the values that YAML's own safe loader gives."""

@@ -448,7 +448,6 @@ def asked_for(ends, flying):
 Machine.TestCase.settings = settings(
     max_examples=int(os.environ.get("VOTEBOOK_EXAMPLES", "250")),
     stateful_step_count=50,
-    deadline=None,
     database=None,
     print_blob=True,
     report_multiple_bugs=False,
