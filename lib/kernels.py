@@ -38,7 +38,7 @@ def process() -> Iterator["AsyncKernelManager"]:
     libraries say beside it tells of the sockets of a process that ends, say.
     """
     from jupyter_client import AsyncKernelManager
-    from jupyter_core.utils import run_sync
+    from jupyter_client.utils import run_sync
     from traitlets.config import Config
 
     # Short, because the paths of the kernel's sockets are limited to about 107 bytes.

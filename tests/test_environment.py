@@ -14,6 +14,7 @@ LOCKS = ["requirements.lock", "requirements-lab.lock"]
 # Where the name that is imported is not the name that is installed.
 INSTALLED_AS = {
     "IPython": "ipython",
+    "jupyter_client": "jupyter-client",
     "python_multipart": "python-multipart",
     "toktok": "toktok-rs",
     "xdist": "pytest-xdist",

@@ -12,6 +12,7 @@ are lived through: see `fast_clock`.
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -204,8 +205,10 @@ def fork(asked):
     said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
     service_of(asked)
     life, held = os.pipe()
+    gc.freeze()  # what is there is never looked through again, and so not copied
     child = os.fork()
     if child == 0:
+        gc.disable()
         code = 1
         try:
             code = begin(asked, said)

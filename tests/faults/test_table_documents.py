@@ -87,9 +87,8 @@ def leading_out(folder):
 def no_files(folder):
     """A pipe that nobody writes to, a socket, and a device by a link."""
     os.mkfifo(folder / "pipe.txt")
-    with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as held:
-        held.bind(f"{short}/s.txt")
-        Path(short, "s.txt").rename(folder / "socket.txt")
+    with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as held:
+        held.bind("socket.txt")  # a path of a socket has to be short
 
 
 TABLE = [
