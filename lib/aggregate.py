@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 
-from lib import alarm, consensus, corrections, entities, ranges, runs, savings
+from lib import alarm, consensus, corrections, entities, ranges, runs, savings, words
+from lib.errors import StudyError
 from lib.ranges import Rows
 from lib.runs import Run
 from lib.study import Study
 
 N_VOTES = 2_000_000  # that are counted at a time
-_PLACE = ["item", "field", "key"]
 
 
 class Results(NamedTuple):
@@ -72,6 +72,25 @@ def check(run: Run, made: pd.DataFrame) -> None:
         corrections.apply(counted(run, made["item"].unique()).values, made, run.study)
 
 
+def check_current(run: Run) -> None:
+    """Raise StudyError where consensus.parquet was written with other corrections than there are.
+
+    Nothing is checked where the study's folder is not on this machine.
+    """
+    if not Path(run.study.folder).is_dir():
+        return
+    table, made = run.table("consensus", ["item", "field", "value", "corrected"]), changes(run)
+    wanted = _by_place(made[made["item"].isin(table["item"])], "corrected")
+    there = _by_place(table[table["corrected"]], "value")
+    # What a corrected condition leaves without a value has no correction of its own.
+    below = {(item, name) for item, name in there if (item, run.study.fields[name].when) in wanted}
+    n_other = sum(there.get(place) != value for place, value in wanted.items())
+    n_other += len(there.keys() - wanted.keys() - below)
+    if n_other:
+        what = f"corrections.csv has changed since notebook 05 ran: {words.n_of(n_other, 'value')}"
+        raise StudyError(f"{what} in consensus.parquet would be other. Run notebook 05 again.")
+
+
 def correct(run: Run, said: Results, votes: Rows, made: pd.DataFrame) -> Results:
     """What the votes say with these corrections, flagged, and with the votes that were spared."""
     values = corrections.apply(said.values, made, run.study)
@@ -113,7 +132,7 @@ def before_corrections(run: Run, columns: Collection[str] | None = None) -> pd.D
 
 def write_places(run: Run) -> int:
     """Write places.parquet, where each elected name stands; gives the number of places."""
-    names = run.table("entities", [*_PLACE, "elected"])
+    names = run.table("entities", ["item", "field", "key", "elected"])
     return entities.contexts(names, run.path("documents.parquet"), run.path("places.parquet"))
 
 
@@ -123,3 +142,8 @@ def write_index(run: Run) -> pd.DataFrame:
     index = corrections.flagged(entities.merge(names, documents, run.study), names)
     runs.write_table(index, run.path("index.parquet"))
     return index
+
+
+def _by_place(table: pd.DataFrame, column: str) -> dict[tuple[str, str], str]:
+    places = zip(table["item"], table["field"], strict=True)
+    return dict(zip(places, table[column], strict=True))

@@ -114,9 +114,10 @@ def export(given: argparse.Namespace) -> int:
     """Write the results for other tools."""
     from pathlib import Path
 
-    from lib import exports, runs, yamls
+    from lib import aggregate, exports, runs, yamls
 
     run = runs.find(given.run)
+    aggregate.check_current(run)
     folder = Path(given.to).expanduser() if given.to else run.path("export")
     files = exports.write(run, folder, given.format, given.text)
     for row in files.itertuples():

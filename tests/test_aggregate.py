@@ -150,6 +150,24 @@ def test_corrections_that_do_not_fit_stop_before_anything_is_written(tmp_path):
     assert not run.path("consensus.parquet").exists()
 
 
+def test_results_of_other_corrections_are_not_gone_on_with(tmp_path):
+    """A change that came, went or became another since notebook 05 is told, until it runs again;
+    what a corrected condition leaves without a value needs no change of its own.
+    """
+    said = alike("i1", mood="calm", is_sure="true", reason="calm", people="[]")
+    run, path = made(tmp_path, {**said, **LATER}, 6), tmp_path / "corrections.csv"
+    unsure = "i1,is_sure,true,false,irony,Ann,2026-11-20\n"
+    for rows, n_other in (([], 0), ([*CORRECTIONS, unsure], 4), (CORRECTIONS[1:], 3), (None, 2)):
+        path.unlink(missing_ok=True)
+        if rows is not None:
+            path.write_text(HEADER + "".join(rows))
+        if n_other:
+            with pytest.raises(StudyError, match=f"05 ran: {n_other} values .* Run notebook 05"):
+                aggregate.check_current(run)
+        aggregate.write(run)
+        aggregate.check_current(run)
+
+
 def test_some_items_are_counted_alone(tmp_path):
     """As gold needs it: the values and names of these items, and of none when there are none."""
     run = made(tmp_path, {**alike("i1", mood="calm"), **LATER}, 6)
