@@ -28,6 +28,9 @@ os.environ["VOTEBOOK_OUTPUTS"] = _outputs
 # Nor do tests use the keys of whoever runs them, or tell them about runs.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 os.environ.pop("VOTEBOOK_NOTIFY", None)
+# What is started in the background of a shell ignores Ctrl-C, and so does all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine an example takes as long as it takes.
 hypothesis.settings.register_profile("votebook", deadline=None)
 hypothesis.settings.load_profile("votebook")
