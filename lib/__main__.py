@@ -78,9 +78,9 @@ def _failed(error: VotebookError) -> int:
 
 def _test(given: argparse.Namespace) -> int:
     named = [word for word in given.rest if (_ROOT / word.split("::")[0]).exists()]
-    # The whole suite runs in the groups of tests/conftest.py, the slowest first, in more processes
-    # than there are cores: half of the time of a process is waiting.
-    n_processes = (os.cpu_count() or 1) * 2
+    # The whole suite runs in the groups of tests/conftest.py, the slowest first, in a few more
+    # processes than there are cores: a third of its time is waiting.
+    n_processes = (os.cpu_count() or 1) * 3 // 2
     everything = ["-n", str(n_processes), "--dist=loadscope", "--no-loadscope-reorder"]
     everything += ["notebooks", "tests", "lib"]
     words = [*given.rest, *([] if named else everything)]

@@ -35,19 +35,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("votebook", deadline=None)
 hypothesis.settings.load_profile("votebook")
 
-WITH_WHOLE_RUN = ("test_docs", "test_findings", "test_main", "test_pipeline", "test_report")
+# What takes long to prepare and is shared by the tests of several files.
+SHARING = {
+    "a whole run": ("test_docs", "test_findings", "test_main", "test_pipeline", "test_report"),
+    "places": (
+        *("test_at_once", "test_crash_points", "test_judge", "test_kills", "test_signals"),
+        "test_table_host",
+    ),
+}
 
 
 class Groups(LoadScopeScheduling):
     """What runs in one process when tests run side by side: the tests of a file, all notebooks
-    (each reads what the one before it has written), and the files that share a whole run.
+    (each reads what the one before it has written), and the files that share what takes long.
     """
 
     def _split_scope(self, nodeid):
         path = Path(nodeid.split("::", maxsplit=1)[0])
         if path.suffix == ".ipynb":
             return "notebooks"
-        return "whole run" if path.stem in WITH_WHOLE_RUN else str(path)
+        return next((name for name, stems in SHARING.items() if path.stem in stems), str(path))
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -75,7 +75,7 @@ def answers(draw):
     return {(item, name): draw(said[name]) for item in items for name in FIELDS}
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(answers(), st.integers(1, 120), st.integers(1, 120))
 def test_ranges_change_nothing(answers, n_rows, n_votes):
     """Whatever the row groups and ranges, the tables are those of all items in one go."""

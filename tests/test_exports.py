@@ -346,10 +346,16 @@ def test_a_missing_table_names_its_notebook(run, tmp_path):
 
 
 def test_the_command_exports(run, monkeypatch, capsys):
-    """It says what it wrote, whether texts are in it, and what is missing."""
+    """It says what it wrote, whether texts are in it, and what is missing, such as the correction
+    of r1 in corrections.csv.
+    """
     monkeypatch.setenv("VOTEBOOK_OUTPUTS", str(run.folder.parent))
     lock = yaml.safe_dump(studies.freeze(run.study), sort_keys=False)
     (run.folder / "study.lock.yml").write_text(lock, encoding="utf-8")
+    assert command.main(["export", "run"]) == 2
+    assert "1 value in consensus.parquet would be other" in capsys.readouterr().err
+    table = run.table("consensus").assign(corrected=False)
+    runs.write_table(table, run.path("consensus.parquet"))
     assert command.main(["export", "run"]) == 0
     said = capsys.readouterr().out
     assert "labels.parquet (4 rows" in said

@@ -19,7 +19,7 @@ from lib import runs
 
 # The second adds the hits that the first does not have: those of the main shard after the canary.
 SHAPES = ("one shard", "canary")
-N_PAIRS = 20
+N_PAIRS = 15
 N_BETWEEN_WAVES = 6
 # Places that a test elsewhere comes to.
 ELSEWHERE = {

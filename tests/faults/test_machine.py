@@ -446,7 +446,7 @@ def asked_for(ends, flying):
 
 
 Machine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("VOTEBOOK_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("VOTEBOOK_EXAMPLES", "80")),
     stateful_step_count=50,
     database=None,
     print_blob=True,

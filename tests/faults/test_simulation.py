@@ -21,7 +21,7 @@ from simulated import Weather
 
 from lib import runs
 
-N_COURSES = int(os.environ.get("VOTEBOOK_COURSES", "10"))
+N_COURSES = int(os.environ.get("VOTEBOOK_COURSES", "5"))
 BLOCK = 10
 FAIR = Course("fair", "one", 8, {"canary": 2}, Weather(), 10.0, 1800, cron=False, may_stop=False)
 CRASHES = {"crashes": 6, "between": 15}
