@@ -106,6 +106,7 @@ def _engine() -> str:
         def execute_managed_notebook(
             cls, nb_man: NotebookExecutionManager, kernel_name: str, **more: object
         ) -> None:
+            """Run the cells; without a path, papermill's bookkeeping writes nothing meanwhile."""
             draft, nb_man.output_path = nb_man.output_path, None
             try:
                 client = PapermillNotebookClient(nb_man, km=more["manager"], startup_timeout=60)

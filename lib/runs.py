@@ -251,6 +251,7 @@ def appending(path: Path) -> "Iterator[Callable[[pd.DataFrame], None]]":
         writers: list[pyarrow.parquet.ParquetWriter] = []
 
         def write(frame: "pd.DataFrame") -> None:
+            """Append a table; the first one settles columns and types."""
             schema = writers[0].schema if writers else None
             table = pyarrow.Table.from_pandas(frame, schema, preserve_index=False)
             if not writers:
